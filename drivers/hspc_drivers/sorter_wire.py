@@ -1,0 +1,64 @@
+"""What the simulated sorter and its host say to each other. Times are the device's own unless the name says host."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from hspc_live.core.values import ReceiptKind
+
+DEVICE = b"sorter"
+"""The name under which the device connects to its host."""
+
+
+class Ping(Struct, frozen=True, tag="ping"):
+    """host → device: alive; stamp this with your clock. `sent_ns` is host time and comes back untouched."""
+
+    sent_ns: int
+
+
+class ArmIt(Struct, frozen=True, tag="arm"):
+    """host → device: accept commands."""
+
+
+class DisarmIt(Struct, frozen=True, tag="disarm"):
+    """host → device: empty the queue, refuse what comes."""
+
+
+class Fire(Struct, frozen=True, tag="fire"):
+    """host → device: one command."""
+
+    command: int
+    outlet: str
+    opens_ns: int
+    closes_ns: int
+    deadline_ns: int
+
+
+class SwitchOff(Struct, frozen=True, tag="off"):
+    """host → device: come to rest and end."""
+
+
+class Pong(Struct, frozen=True, tag="pong"):
+    """device → host: the clock's reading between receiving a ping and answering it."""
+
+    sent_ns: int
+    device_ns: int
+
+
+class State(Struct, frozen=True, tag="state"):
+    """device → host, unasked and often: still there."""
+
+    armed: bool
+
+
+class Answered(Struct, frozen=True, tag="answered"):
+    """device → host: what became of one command."""
+
+    command: int
+    kind: ReceiptKind
+    at_ns: int
+    reason: str
+
+
+ToDevice = Ping | ArmIt | DisarmIt | Fire | SwitchOff
+ToHost = Pong | State | Answered

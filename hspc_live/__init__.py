@@ -1,0 +1,1 @@
+"""HSPC Live: the pipeline from camera to sort decision."""

@@ -1,0 +1,5 @@
+"""The command line, `hspc-live …`."""
+
+from hspc_live.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,46 @@
+"""The command tree and what happens to errors: a clear line on stderr, the error's exit code, never a traceback.
+
+Exit codes: 0 done; 1 unexpected; 2 settings or usage; 3 recording; 4 output; 5 model; 6 device; 7 wire; 8 arming; 9 a
+ledger out of balance; 10 part of the input was unreadable (the rest was done); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hspc_live.cli import bench, calibrate, machine, recordings, runs
+from hspc_live.cli.output import progress
+from hspc_live.core.errors import HspcError
+
+app = typer.Typer(
+    name="hspc-live",
+    help="Recognise living blood stem cells by how they look, and sort them while they flow past.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(runs.demo)
+app.command()(runs.run)
+app.command()(runs.replay)
+app.command()(recordings.inspect)
+app.command()(machine.check)
+app.command()(machine.schema)
+app.command()(machine.doctor)
+app.command()(machine.worker)
+app.command("calibrate-delay")(calibrate.calibrate_delay)
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Entry point of `hspc-live`."""
+    try:
+        app()
+    except HspcError as error:
+        progress.print(f"error: {error}", style="bold red", markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        progress.print("interrupted", style="bold red")
+        sys.exit(130)

@@ -1,0 +1,150 @@
+"""One run from settings to summary: folders, processes, and the JSON that other tools read."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hspc_live.core.errors import ArmingError, DataLoss, DeviceError, HspcError, LedgerError, OutputError
+from hspc_live.core.identity import run_id
+from hspc_live.processes.plan import RunPlan
+from hspc_live.processes.supervisor import Listener, RunReport, Supervisor
+from hspc_live.settings.schema import RunSettings
+from hspc_live.wire.links import endpoint, open_router, private_folder
+from hspc_live.wire.ring import pixel_folder
+from hspc_live.wiring import settings_json, targets
+
+RECORDING = "recording.rtdc"
+TRUTH = "truth.npz"
+DIARY = "pulses.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be run. `out` is the folder of results (made anew), None keeps nothing."""
+
+    settings: RunSettings
+    live: bool
+    arm_by: str | None = None
+    for_s: float | None = None
+    speed: float | None = None
+    out: Path | None = None
+    keep_truth: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run left: the summary for JSON, and the error that it should end with, if any."""
+
+    summary: dict[str, Any]
+    recording: Path | None
+    truth: Path | None
+    diary: Path | None
+    report: RunReport
+    error: HspcError | None = None
+    remarks: list[str] = field(default_factory=list)
+
+
+def make_out(out: Path) -> None:
+    """Make the folder of results. Raises OutputError if it holds something already or cannot be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise OutputError(f"{out} is not empty: give a new folder, nothing is ever overwritten")
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def execute(order: Order, listen: Listener) -> Outcome:
+    """Run it. Raises what kept the run from starting; what went wrong later is in the outcome's `error`."""
+    settings = order.settings
+    recording = settings.record.path
+    if order.out is not None:
+        make_out(order.out)
+        recording = recording or order.out / RECORDING
+    if recording is not None and recording.exists():
+        raise OutputError(f"{recording} exists: nothing is ever overwritten")
+    truth = order.out / TRUTH if order.out is not None and order.keep_truth else None
+    diary = order.out / DIARY if order.out is not None and order.live and settings.sorter.kind != "none" else None
+    folder = private_folder()
+    run = run_id()
+    control = open_router(endpoint(folder, "control"))
+    plan = RunPlan(
+        run_id=run,
+        folder=str(folder),
+        ring_folder=str(pixel_folder(folder)),
+        control=control.address,
+        settings_json=settings_json(settings),
+        live=order.live,
+        speed=order.speed,
+        recording=str(recording) if recording is not None else None,
+        truth_path=str(truth) if truth is not None else None,
+        pulse_log=str(diary) if diary is not None else None,
+    )
+    roles = targets(settings, recording=recording is not None)
+    report = asyncio.run(Supervisor(plan, control, roles, listen=listen).run(arm_by=order.arm_by, for_s=order.for_s))
+    if "sort" not in report.reports:
+        report.raise_failure()
+        if report.interrupted:
+            raise KeyboardInterrupt
+        raise HspcError("the run was stopped before it had a result")
+    summary = summarise(run, report)
+    return Outcome(summary, recording, truth, diary, report, _error(summary, report))
+
+
+def summarise(run: str, report: RunReport) -> dict[str, Any]:
+    """The summary's JSON from what the processes reported."""
+    sort = report.reports["sort"]
+    acquire = report.reports.get("acquire", {})
+    record = report.reports.get("record")
+    summary: dict[str, Any] = {
+        "run": run,
+        **sort["ledgers"],
+        "classes": sort["classes"],
+        "latency_ms": {**sort["latency_ms"], "from": sort["latency_from"]},
+        "deadline": sort["deadline"],
+        "ledger": sort["ledger"],
+        "decisions_sha256": sort["decisions_sha256"],
+        "outcomes_sha256": sort["outcomes_sha256"],
+        "alarms": sort["alarms"],
+        "disarmed": sort["disarmed"],
+        "arming_refused": sort["arming_refused"],
+        "engine": sort["engine"],
+        "warnings": acquire.get("warnings", []),
+        "workers": {"replaced": report.replaced_workers, "leased_again": acquire.get("leased_again", 0)},
+        "work_ns": sort["work_ns"],
+        "frames_per_s": sort["frames_fed"] * 1e9 / sort["span_ns"] if sort["span_ns"] else None,
+        "interrupted": report.interrupted,
+    }
+    if sort["stream_error"]:
+        summary["stream_error"] = sort["stream_error"]
+    if record is not None:
+        unrecorded = {"frames": acquire.get("unrecorded_frames", 0), "messages": sort["unrecorded_messages"]}
+        summary["recording"] = {**record, "unrecorded": unrecorded}
+    return summary
+
+
+def _error(summary: dict[str, Any], report: RunReport) -> HspcError | None:
+    """How the run should end: the worst thing first."""
+    if report.failures:
+        try:
+            report.raise_failure()
+        except HspcError as error:
+            return error
+    if report.stopped_now:
+        return None  # exit code 130 says it; what was given up is in the summary
+    if not summary["ledger"]["balanced"]:
+        return LedgerError("a ledger does not balance: " + "; ".join(summary["ledger"]["violations"]))
+    stream_error = summary.get("stream_error", "")
+    if stream_error.startswith("data loss"):
+        return DataLoss(stream_error)
+    if stream_error:
+        return DeviceError(f"the stream ended early: {stream_error}")
+    if summary["arming_refused"]:
+        return ArmingError(f"arming was refused, the run went on disarmed: {summary['arming_refused']}")
+    return None

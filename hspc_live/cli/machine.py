@@ -1,0 +1,139 @@
+"""check, schema, doctor, worker: about settings and machines, not about cells."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hspc_live.cli.join import join
+from hspc_live.cli.options import Json, Set
+from hspc_live.cli.output import emit, screen
+from hspc_live.core.errors import HspcError
+from hspc_live.settings.devices import SimulatedSorter
+from hspc_live.settings.load import load
+from hspc_live.settings.schema import NullEngine, RunSettings
+from hspc_live.settings.shipped import shipped_configs
+from hspc_live.stages.gate import check_gates
+from hspc_live.wire.links import private_folder
+from hspc_live.wire.ring import pixel_folder
+from hspc_live.wiring import delay_problem, model_card, this_pipeline_id, version
+from hspc_models.card import find_model, load_card
+
+PACKAGES = ("numpy", "torch", "opencv-python-headless", "h5py", "hdf5plugin", "pyzmq", "msgspec", "pydantic", "dclab")
+
+
+def check(
+    config: Annotated[Path, typer.Argument(help="A settings file.")], set_: Set = None, as_json: Json = False
+) -> None:
+    """Check a settings file without touching a device: keys, types, contradictions, the model and its gates."""
+    settings = load(config, set_ or [])
+    card = model_card(settings)
+    match settings.engine:
+        case NullEngine(classes=classes):
+            check_gates(settings.sort, classes)
+        case _ if card is not None:
+            check_gates(settings.sort, card.classes)
+    simulated = isinstance(settings.sorter, SimulatedSorter)
+    stale = delay_problem(settings.sort.timing, simulated=simulated, now=datetime.now(UTC))
+    remarks = [stale] if stale is not None else []
+    result: dict[str, Any] = {
+        "config": str(config),
+        "valid": True,
+        "pipeline_id": this_pipeline_id(settings, card),
+        "model": card.name if card is not None else None,
+        "classes": list(card.classes) if card is not None else None,
+        "remarks": remarks,
+    }
+    if as_json:
+        emit(result)
+        return
+    screen.print(f"{config}: valid", markup=False)
+    for remark in remarks:
+        screen.print(f"  would not arm: {remark}", markup=False)
+
+
+def schema() -> None:
+    """Print the JSON schema of the settings, for editors that complete and check YAML."""
+    emit(RunSettings.model_json_schema())
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: processors, memory, versions, the clock, private folders, the shipped model."""
+    findings = _findings()
+    if as_json:
+        emit(findings)
+    else:
+        for name, value in findings.items():
+            screen.print(f"{name}: {value}", markup=False)
+    if findings["problems"]:
+        raise HspcError("; ".join(findings["problems"]))
+
+
+def _findings() -> dict[str, Any]:
+    import torch  # not needed for any other command here, and slow to import
+
+    problems: list[str] = []
+    ring = _free_gib(pixel_folder, problems)
+    links = _free_gib(private_folder, problems)
+    try:
+        card = load_card(find_model("twin-lsm"))
+        model = f"{card.name} {card.version}, weights intact"
+    except HspcError as error:
+        model = "not usable"
+        problems.append(str(error))
+    clock = time.get_clock_info("perf_counter")
+    if clock.resolution > 1e-6:
+        problems.append(f"the clock ticks every {clock.resolution * 1e3:g} ms: latencies cannot be trusted")
+    return {
+        "version": version(),
+        "python": sys.version.split()[0],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "packages": {name: _version_of(name) for name in PACKAGES},
+        "clock": {"implementation": clock.implementation, "resolution_ns": clock.resolution * 1e9},
+        "ring_folder_free_gib": ring,
+        "link_folder_free_gib": links,
+        "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
+        "model": model,
+        "shipped_settings": shipped_configs(),
+        "problems": problems,
+    }
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _free_gib(make: Any, problems: list[str]) -> float | None:
+    """Make the kind of folder a run makes, and say how much room is there."""
+    with tempfile.TemporaryDirectory() as private:
+        try:
+            folder: Path = make(Path(private)) if make is pixel_folder else make()
+        except OSError as error:
+            problems.append(f"no private folder can be made: {error}")
+            return None
+        free = round(shutil.disk_usage(folder).free / 2**30, 1)
+        shutil.rmtree(folder, ignore_errors=True)
+    return free
+
+
+def worker(
+    control: Annotated[str, typer.Argument(help="The run's control address, as `run` and `demo` say it on stderr.")],
+    name: Annotated[str, typer.Option(help="A name of its own.")] = "extra",
+) -> None:
+    """Lend a running pipeline one more segment worker from this machine; Ctrl-C takes it away again."""
+    join(control, name)

@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from hspc_live.core.errors import SettingsError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. sort.close.views=2.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="New folder for recording, JSON and pictures.")]
+
+
+def calibrated(delay: Path | None) -> list[str]:
+    """Overrides from a file that `calibrate-delay` wrote. Raises SettingsError if it is no such file."""
+    if delay is None:
+        return []
+    try:
+        timing = yaml.safe_load(delay.read_text(encoding="utf-8"))["sort"]["timing"]
+        return [f"sort.timing.{key}={value}" for key, value in timing.items() if key.startswith("sort_delay")]
+    except OSError as error:
+        raise SettingsError(f"{delay}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{delay}: not a sort delay; make one with `hspc-live calibrate-delay`") from error
+
+
+def seconds(text: str | None) -> float | None:
+    """`30`, `30s`, `5min`, `1h` as seconds. Raises SettingsError."""
+    if text is None:
+        return None
+    units = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text.strip()[len(number) :] or "s"
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise SettingsError(f"--for: {text!r} is no duration; say 30s, 5min or 1h") from None
+    if not value > 0:
+        raise SettingsError(f"--for: {text!r} must be longer than nothing")
+    return value
+
+
+def speed(text: str) -> float | None:
+    """`max` as None, otherwise a factor of the recorded speed. Raises SettingsError."""
+    if text == "max":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(f"--speed: {text!r} is neither 'max' nor a number") from None
+    if not 0 < value < float("inf"):
+        raise SettingsError(f"--speed: {text} must be a positive number")
+    return value

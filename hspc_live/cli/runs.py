@@ -1,0 +1,185 @@
+"""demo, run, replay: the commands that drive the whole pipeline."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hspc_live.cli.execute import Order, Outcome, execute
+from hspc_live.cli.options import Json, Out, Set, calibrated, seconds, speed
+from hspc_live.cli.output import emit, listener, print_files, print_summary, progress
+from hspc_live.cli.score import predicted, score
+from hspc_live.core.errors import SettingsError
+from hspc_live.recording.reader import open_recording
+from hspc_live.report.draw import draw
+from hspc_live.settings.devices import NoSorter, ReplayCamera, SimulatedCamera, SimulatedSorter
+from hspc_live.settings.load import load, load_text
+from hspc_live.settings.schema import RunSettings
+from hspc_live.settings.shipped import shipped_config
+from hspc_live.wiring import model_card, model_remarks
+
+SUMMARY = "summary.json"
+
+
+def demo(
+    seconds_: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="How long cells flow.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Other seeds, other cells.")] = 1,
+    out: Out = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Sort simulated cells: the whole loop on the digital twin with the shipped model, nothing to configure."""
+    overrides = [f"camera.twin.seed={seed}", *(set_ or [])]
+    settings = load(shipped_config("rigs/twin_flow"), overrides)
+    _say_prediction(settings, seconds_)
+    with _Folder(out) as folder:
+        if out is None:
+            settings = settings.model_copy(update={"record": settings.record.model_copy(update={"frames": False})})
+        order = Order(settings, live=True, arm_by="demo", for_s=seconds_, out=folder, keep_truth=True)
+        _finish(execute(order, listener), settings, seconds_, "Demo on the digital twin", out, as_json)
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="Settings of the rig, e.g. configs/rigs/twin_flow.yaml.")],
+    for_: Annotated[str | None, typer.Option("--for", help="Stop after this long, e.g. 30s or 5min.")] = None,
+    delay: Annotated[Path | None, typer.Option(help="Sort delay, as `calibrate-delay` wrote it.")] = None,
+    arm: Annotated[bool, typer.Option("--arm", help="Arm the sorter once the self-test has passed.")] = False,
+    out: Out = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Run live on a rig. Disarmed until --arm: cells are recognised and recorded, nothing is deflected."""
+    settings = load(config, [*calibrated(delay), *(set_ or [])])
+    if isinstance(settings.camera, ReplayCamera):
+        raise SettingsError(f"{config}: camera.kind is replay; use `hspc-live replay RECORDING --config {config}`")
+    duration = seconds(for_)
+    if duration is not None:
+        _say_prediction(settings, duration)
+    simulated = isinstance(settings.camera, SimulatedCamera)
+    with _Folder(out if out is not None or not simulated else None) as folder:
+        if out is None:
+            settings = settings.model_copy(update={"record": settings.record.model_copy(update={"frames": False})})
+        order = Order(
+            settings,
+            live=True,
+            arm_by="command line" if arm else None,
+            for_s=duration,
+            out=folder,
+            keep_truth=simulated,
+        )
+        _finish(execute(order, listener), settings, duration or 0.0, f"Run of {settings.name}", out, as_json)
+
+
+def replay(
+    recording: Annotated[Path, typer.Argument(help="A recording of HSPC Live, or any RT-DC file.")],
+    config: Annotated[Path | None, typer.Option(help="Default: the recording's own, or those for RT-DC.")] = None,
+    speed_: Annotated[str, typer.Option("--speed", help="max, 1 (as recorded) or another factor.")] = "max",
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Segment worker processes.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(help="Overrule the recording's pixel size.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Overrule the recording's frame rate.")] = None,
+    out: Out = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Send a recording through the same pipeline. Same recording and settings: same decisions, at any speed."""
+    overrides = list(set_ or [])
+    with open_recording(recording, um_per_px=um_per_px, frames_per_s=fps) as opened:
+        own = opened.settings_json
+        info = opened.info
+        loss = opened.loss
+    if config is not None:
+        settings = load(config, overrides)
+    elif own is not None:
+        settings = load_text(own, f"the settings in {recording}", overrides)
+    else:
+        settings = load(shipped_config("replay_rtdc"), overrides)
+    settings = _as_replay(settings, recording, workers, um_per_px, fps)
+    remarks = model_remarks(settings, model_card(settings), info.um_per_px)
+    for remark in remarks:
+        progress.print(f"note: {remark}", style="yellow", markup=False)
+    if loss is not None:
+        progress.print(f"note: {recording}: {loss}", style="yellow", markup=False)
+    armed = None if isinstance(settings.sorter, NoSorter) else "replay (virtual sorter)"
+    order = Order(settings, live=False, arm_by=armed, speed=speed(speed_), out=out)
+    outcome = execute(order, listener)
+    outcome.summary["warnings"] = [*remarks, *outcome.summary["warnings"]]
+    _finish(outcome, settings, 0.0, f"Replay of {recording.name}", out, as_json)
+
+
+def _as_replay(
+    settings: RunSettings, recording: Path, workers: int | None, um_per_px: float | None, fps: float | None
+) -> RunSettings:
+    """`settings` with the recording as its camera, on a virtual sorter, recording nothing unless asked to."""
+    camera = ReplayCamera(kind="replay", path=recording.absolute(), um_per_px=um_per_px, frames_per_s=fps)
+    pipeline = settings.pipeline
+    if workers is not None:
+        pipeline = pipeline.model_copy(update={"workers": workers})
+    sorter = settings.sorter if isinstance(settings.sorter, SimulatedSorter) else SimulatedSorter(kind="simulated")
+    record = settings.record.model_copy(update={"path": None})
+    return settings.model_copy(update={"camera": camera, "pipeline": pipeline, "sorter": sorter, "record": record})
+
+
+def _say_prediction(settings: RunSettings, duration: float) -> None:
+    """What the run promises, before it starts."""
+    before = predicted(settings, model_card(settings), duration)
+    if before is not None and before.purity is not None and before.interval is not None:
+        low, high = before.interval
+        progress.print(
+            f"predicted before the run: purity {before.purity:.1%} (95 % of such runs: {low:.1%} to {high:.1%}), "
+            f"recovery {before.recovery:.1%}, about {before.sorted_cells:.0f} cells sorted"
+        )
+
+
+def _finish(
+    outcome: Outcome, settings: RunSettings, duration: float, title: str, out: Path | None, as_json: bool
+) -> None:
+    """Score, print, draw, write; then end with the run's error, if it has one."""
+    summary = outcome.summary
+    summary.update(score(settings, model_card(settings), outcome, duration))
+    if "sort" not in summary:
+        summary["sort"] = None
+    files: list[Path] = []
+    if out is not None:
+        summary["out"] = str(out)
+        path = out / SUMMARY
+        path.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
+        files = [path, *_drawn(out, summary)]
+        if outcome.recording is not None:
+            files.insert(0, outcome.recording)
+    if as_json:
+        emit(summary)
+    else:
+        print_summary(summary, title)
+        print_files(files)
+    if outcome.error is not None:
+        raise outcome.error
+    if summary["interrupted"]:
+        raise typer.Exit(130)
+
+
+def _drawn(out: Path, summary: dict[str, Any]) -> list[Path]:
+    progress.print("drawing the pictures …")
+    return draw(out, summary)
+
+
+class _Folder:
+    """The folder of results: the one asked for, or a temporary one that goes when the command ends."""
+
+    def __init__(self, out: Path | None) -> None:
+        self._out = out
+        self._temporary: Path | None = None
+
+    def __enter__(self) -> Path:
+        if self._out is not None:
+            return self._out
+        self._temporary = Path(tempfile.mkdtemp(prefix="hspc-live-"))
+        return self._temporary
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Values, protocols, errors, clock, crop geometry and identity: what everything else speaks."""

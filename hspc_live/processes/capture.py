@@ -1,0 +1,191 @@
+"""The camera half of acquire: one thread that turns what the camera gives into log entries and ring slots.
+
+It decides nothing about cells. It books every gap, refuses a frame of another shape, marks a frozen one, asks the
+background for its snapshot, and either waits for a free slot (replay) or drops the frame and says so (live).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hspc_live.core.errors import DataLoss, DeviceError, HspcError
+from hspc_live.core.protocols import Camera, EndOfStream
+from hspc_live.core.values import CameraInfo, Frame, Pixels
+from hspc_live.settings.schema import RunSettings
+from hspc_live.stages.background import Background, Snapshot
+from hspc_live.wire.messages import Entry, Ticket
+from hspc_live.wire.ring import PixelRing
+
+READ_S = 0.1
+LARGEST_GAP = 100_000
+STALL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Captured:
+    """One entry of the capture log, with its ticket and background where there are pixels."""
+
+    entry: Entry
+    ticket: Ticket | None = None
+    snapshot: Snapshot | None = None
+
+
+class Capture:
+    """Reads `camera` in a thread until it ends, fails or is stopped. `take` empties what has gathered."""
+
+    def __init__(
+        self,
+        camera: Camera,
+        info: CameraInfo,
+        settings: RunSettings,
+        ring: PixelRing,
+        *,
+        live: bool,
+        wake: Callable[[], None],
+    ) -> None:
+        self._camera = camera
+        self._info = info
+        self._dtype = np.dtype(info.dtype)
+        self._ring = ring
+        self._live = live
+        self._wake = wake
+        self._background = Background(settings.background, (info.height_px, info.width_px), self._dtype)
+        self._free: deque[int] = deque(range(settings.pipeline.ring_slots))
+        self._slots = threading.Semaphore(settings.pipeline.ring_slots)
+        self._out: deque[Captured] = deque()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._expected: int | None = None
+        self._last_ns = 0
+        self._previous: Pixels | None = None
+        self._snapshot: Snapshot | None = None
+        self._stall_s = max(STALL_S, 5.0 / info.frames_per_s) if info.frames_per_s > 0 else STALL_S
+        self.busy_ns = 0
+        self.captured = 0
+        self.dropped: Counter[str] = Counter()
+        self.error: str | None = None
+        self.warnings: list[str] = []
+        self.finished = False
+
+    def start(self) -> None:
+        """Start the sequence."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask for the end; frames already taken stay."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait for the thread's end."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be taken."""
+        return bool(self._out)
+
+    def take(self) -> list[Captured]:
+        """What has gathered since the last call, in capture order."""
+        batch: list[Captured] = []
+        while self._out:
+            batch.append(self._out.popleft())
+        return batch
+
+    def free(self, slot: int) -> None:
+        """A slot's pixels are needed no longer."""
+        self._free.append(slot)
+        self._slots.release()
+
+    def _run(self) -> None:
+        try:
+            self._camera.start()
+            self._read()
+        except EndOfStream:
+            pass
+        except DataLoss as error:
+            self.error = f"data loss: {error}"
+        except HspcError as error:
+            self.error = str(error)
+        except Exception as error:  # a driver's bug must end the run loudly, not its thread silently
+            self.error = f"camera driver failed: {type(error).__name__}: {error}"
+        finally:
+            try:
+                self._camera.stop()
+            except HspcError as error:
+                self.warnings.append(f"camera did not stop cleanly: {error}")
+            self.finished = True
+            self._wake()
+
+    def _read(self) -> None:
+        last_frame = time.monotonic()
+        while not self._stop.is_set():
+            frame = self._camera.read(READ_S)
+            if frame is None:
+                if self._live and time.monotonic() - last_frame > self._stall_s:
+                    raise DeviceError(f"the camera has given no frame for {self._stall_s:.1f} s")
+                continue
+            last_frame = time.monotonic()
+            started = time.thread_time_ns()
+            self._put(frame)
+            self.busy_ns += time.thread_time_ns() - started
+
+    def _put(self, frame: Frame) -> None:
+        pixels = frame.pixels
+        if pixels.shape != (self._info.height_px, self._info.width_px) or pixels.dtype != self._dtype:
+            raise DeviceError(
+                f"frame {frame.index} is {pixels.dtype} {pixels.shape[0]} x {pixels.shape[1]}, the run began with "
+                f"{self._info.dtype} {self._info.height_px} x {self._info.width_px}: start a new run for a new format"
+            )
+        self._book_gap(frame)
+        self.captured += 1
+        alarm = "frozen" if self._previous is not None and np.array_equal(pixels, self._previous) else ""
+        self._previous = pixels
+        snapshot = self._background.update(pixels, frame.captured_ns, frame.background)
+        if snapshot is not None:
+            self._snapshot = snapshot
+        assert self._snapshot is not None, "the first frame yields a snapshot"
+        slot = self._slot()
+        if slot is None:
+            self.dropped["ring_full"] += 1
+            self._emit(Captured(Entry(frame.index, frame.captured_ns, frame.received_ns, "ring_full", alarm)))
+            return
+        generation = self._ring.write(slot, pixels)
+        ticket = Ticket(frame.index, frame.captured_ns, frame.received_ns, slot, generation, self._snapshot.number)
+        entry = Entry(frame.index, frame.captured_ns, frame.received_ns, "", alarm)
+        self._emit(Captured(entry, ticket, self._snapshot))
+
+    def _book_gap(self, frame: Frame) -> None:
+        if self._expected is not None and self._info.counts_gaps:
+            gap = frame.index - self._expected
+            if gap < 0 or gap > LARGEST_GAP:
+                raise DeviceError(f"frame number jumped from {self._expected - 1} to {frame.index}")
+            step_ns = (frame.captured_ns - self._last_ns) // (gap + 1)
+            for position, index in enumerate(range(self._expected, frame.index), start=1):
+                self.captured += 1
+                self.dropped["camera"] += 1
+                self._emit(Captured(Entry(index, self._last_ns + position * step_ns, frame.received_ns, "camera")))
+        elif self._expected is not None and frame.index < self._expected:
+            raise DeviceError(f"frame {frame.index} came after frame {self._expected - 1}")
+        self._expected = frame.index + 1
+        self._last_ns = frame.captured_ns
+
+    def _slot(self) -> int | None:
+        """A free slot; live None when there is none, otherwise wait for one (or for the stop)."""
+        if self._live:
+            return self._free.popleft() if self._slots.acquire(blocking=False) else None
+        while not self._slots.acquire(timeout=READ_S):
+            if self._stop.is_set():
+                raise EndOfStream
+        return self._free.popleft()
+
+    def _emit(self, item: Captured) -> None:
+        self._out.append(item)
+        if len(self._out) == 1:  # whoever takes what lies before it takes this too
+            self._wake()

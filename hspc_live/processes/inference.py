@@ -1,0 +1,112 @@
+"""Feeds the engine: live by deadline in a thread, in replay by fixed groups of frames.
+
+Live is work-conserving (`stages.batch`). Replay composes its batches from the recording alone (the views of N
+consecutive frames), because the last bits of a score depend on the batch it was computed in, and a replay must give
+the same verdicts at any speed and with any number of workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hspc_live.core.clock import NS_PER_MS
+from hspc_live.core.events import Classify, Scored, Skipped
+from hspc_live.core.protocols import Engine
+from hspc_live.core.values import Pixels
+from hspc_live.stages.batch import BucketTimes, next_batch
+
+Key = tuple[int, int]
+
+PROBE_NS = 200_000_000
+
+
+class Inference:
+    """What waits for the engine, and the one batch that is under way."""
+
+    def __init__(self, engine: Engine, p99_ms: Mapping[int, float]) -> None:
+        self._engine = engine
+        self._times = BucketTimes(p99_ms)
+        self._last_run_ns = 0
+        self._crops: dict[Key, Pixels] = {}
+        self._waiting: dict[Key, Classify] = {}
+        self._task: asyncio.Task[NDArray[np.float32]] | None = None
+        self._keys: tuple[Key, ...] = ()
+        self.busy_ns = 0
+        self.batches = 0
+        self.views = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is under way."""
+        return not self._waiting and self._task is None
+
+    @property
+    def task(self) -> asyncio.Task[NDArray[np.float32]] | None:
+        """The batch under way, to wait for."""
+        return self._task
+
+    @property
+    def p99_ms(self) -> Mapping[int, float]:
+        """Bucket → p99 in milliseconds, as known now."""
+        return self._times.p99_ms
+
+    def add(self, request: Classify, crop: Pixels) -> None:
+        """Queue one view; the crop is copied out of the message it came in."""
+        key = (request.frame, request.view)
+        self._waiting[key] = request
+        self._crops[key] = crop.copy()
+
+    def collect(self) -> Scored | None:
+        """The scores of the batch that has finished, if one has. Raises what the engine raised."""
+        if self._task is None or not self._task.done():
+            return None
+        scores, task_keys = self._task.result(), self._keys
+        self._task, self._keys = None, ()
+        return Scored(task_keys, scores) if task_keys else None  # a probe's scores are nobody's
+
+    def start(self, now_ns: int) -> Skipped | None:
+        """If the engine is free, start the next batch; returns the views that can no longer make it."""
+        if self._task is not None or not self._waiting:
+            return None
+        batch, late = next_batch(self._waiting.values(), now_ns, self._times.p99_ms, self._times.single_ms)
+        skipped = tuple((c.frame, c.view) for c in late)
+        probe = [self._crops.pop(key) for key in skipped]
+        for key in skipped:
+            del self._waiting[key]
+        if batch:
+            self._keys = tuple((c.frame, c.view) for c in batch)
+            crops = self._gather(self._keys)
+            self._task = asyncio.create_task(asyncio.to_thread(self._infer, crops))
+        elif probe and time.perf_counter_ns() - self._last_run_ns > PROBE_NS:
+            # everything is thought to be too late: time one view again, or a passing load would end the sort for good
+            self._task = asyncio.create_task(asyncio.to_thread(self._infer, probe[0][np.newaxis]))
+        return Skipped(skipped) if skipped else None
+
+    def run_all(self) -> Scored | None:
+        """Replay: score everything that waits, now, in key order; chunks of the largest bucket."""
+        if not self._waiting:
+            return None
+        keys = tuple(sorted(self._waiting))
+        return Scored(keys, self._infer(self._gather(keys)))
+
+    def _gather(self, keys: tuple[Key, ...]) -> Pixels:
+        crops = cast("Pixels", np.stack([self._crops.pop(key) for key in keys]))
+        for key in keys:
+            del self._waiting[key]
+        return crops
+
+    def _infer(self, crops: Pixels) -> NDArray[np.float32]:
+        started = time.perf_counter_ns()
+        scores = self._engine.infer(crops)
+        self._last_run_ns = time.perf_counter_ns()
+        self.busy_ns += self._last_run_ns - started
+        self._times.add(len(crops), (self._last_run_ns - started) / NS_PER_MS)
+        self.batches += 1
+        self.views += len(crops)
+        return scores

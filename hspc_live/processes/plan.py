@@ -1,0 +1,42 @@
+"""What every process of a run is told at its start: who it is, where the others are, what the settings say.
+
+A plan is plain data, so it survives `spawn`. Settings travel as the JSON they were checked as.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hspc_live.settings.schema import RunSettings
+from hspc_live.wire.links import endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One run's plan. `live` drops (and counts) what it cannot hold; otherwise everything waits and nothing is lost.
+
+    `control` is where the supervisor listens; the other links' addresses are told once they are bound. `speed` paces a
+    replay (None: as fast as it goes). `recording` is the file to write, `truth_path` and `pulse_log` are where the
+    simulated devices leave what really happened, for the scorer and for nobody else.
+    """
+
+    run_id: str
+    folder: str
+    ring_folder: str
+    control: str
+    settings_json: str
+    live: bool
+    speed: float | None = None
+    recording: str | None = None
+    truth_path: str | None = None
+    pulse_log: str | None = None
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings, parsed."""
+        return RunSettings.model_validate_json(self.settings_json)
+
+    def bind(self, name: str) -> str:
+        """The address at which to bind the link called `name`."""
+        return endpoint(Path(self.folder), name)

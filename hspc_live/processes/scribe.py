@@ -1,0 +1,100 @@
+"""sort's line to the recorder. Live it never waits: what the recorder cannot take is counted, not queued for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hspc_live.core.events import Scored
+from hspc_live.core.values import CellRecord, FrameResult, Receipt, SortCommand
+from hspc_live.processes.child import Child
+from hspc_live.processes.segment_worker import encode_results
+from hspc_live.wire.codec import encode
+from hspc_live.wire.links import Link, open_dealer
+from hspc_live.wire.messages import Books, CloseRecording, Note, Scores
+
+END_PATIENCE_S = 30.0
+
+
+class Scribe:
+    """Sends rows, scores, cells, commands, receipts and notes; does nothing where there is no recording."""
+
+    def __init__(self, child: Child, address: str | None, *, live: bool) -> None:
+        self._child = child
+        self._run = child.plan.run_id
+        self._link: Link | None = open_dealer(address, b"sort") if address is not None else None
+        self._live = live
+        self._cells: list[CellRecord] = []
+        self._commands: list[SortCommand] = []
+        self._receipts: list[Receipt] = []
+        self._notes: list[Note] = []
+        self.unrecorded = 0
+
+    async def rows(self, result: FrameResult) -> None:
+        """One frame's objects and views."""
+        if self._link is not None:
+            await self._send(encode_results([result], self._run))
+
+    async def scores(self, scored: Scored) -> None:
+        """The scores of some views."""
+        if self._link is not None:
+            await self._send(encode(Scores(list(scored.keys)), [scored.scores], run=self._run))
+
+    def cell(self, record: CellRecord) -> None:
+        """A cell that came to its end; goes out with the next `flush`."""
+        self._cells.append(record)
+
+    def command(self, command: SortCommand) -> None:
+        """A command that was sent."""
+        self._commands.append(command)
+
+    def receipts(self, receipts: Sequence[Receipt]) -> None:
+        """What the sorter answered."""
+        self._receipts.extend(receipts)
+
+    def note(self, kind: str, detail: str, at_ns: int) -> None:
+        """Something a person did or must know."""
+        self._notes.append(Note(kind, detail, at_ns))
+
+    async def flush(self) -> None:
+        """Send what has gathered."""
+        if self._link is None:
+            self._cells, self._commands, self._receipts, self._notes = [], [], [], []
+            return
+        if self._cells or self._commands or self._receipts:
+            books = Books(self._cells, self._commands, self._receipts)
+            self._cells, self._commands, self._receipts = [], [], []
+            await self._send(encode(books, run=self._run))
+        notes, self._notes = self._notes, []
+        for note in notes:
+            await self._send(encode(note, run=self._run))
+
+    async def end(self, ledgers: dict[str, Any], summary: dict[str, Any]) -> None:
+        """The last message; waited for even live, because the ledgers must be in the recording."""
+        await self.flush()
+        if self._link is None:
+            return
+        message = CloseRecording(json.dumps(ledgers), json.dumps(summary))
+        deadline = asyncio.get_running_loop().time() + END_PATIENCE_S
+        while not self._link.try_send(encode(message, run=self._run)):
+            if self._child.quit or asyncio.get_running_loop().time() > deadline:
+                self.unrecorded += 1
+                return
+            await asyncio.sleep(0.005)
+            self._child.turn()
+
+    def close(self) -> None:
+        """Let go of the link."""
+        if self._link is not None:
+            self._link.close()
+
+    async def _send(self, parts: list[Any]) -> None:
+        assert self._link is not None
+        while not self._link.try_send(parts):
+            if self._live or self._child.quit:
+                self.unrecorded += 1
+                return
+            await asyncio.sleep(0.001)
+            self._child.turn()

@@ -1,0 +1,402 @@
+"""sort: everything from a frame's detections to the sorter's command, in one process.
+
+It restores capture order, drives the pure sort core, feeds the engine and talks to the sorter, so that a decision
+crosses no socket. No rule about cells lives here: this module moves events in and carries actions out. In replay the
+same code runs on a virtual clock that follows the recording's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hspc_live.core.clock import NS_PER_S, Clock, VirtualClock
+from hspc_live.core.errors import DeviceError
+from hspc_live.core.events import (
+    Alarm,
+    Arm,
+    Classify,
+    Closed,
+    Command,
+    Disarm,
+    Disarmed,
+    Ended,
+    Event,
+    Finished,
+    Gated,
+    Received,
+    Tick,
+)
+from hspc_live.core.protocols import Engine, Sorter
+from hspc_live.core.values import CameraInfo
+from hspc_live.processes.child import Child
+from hspc_live.processes.facts import camera_info
+from hspc_live.processes.inference import Inference
+from hspc_live.processes.order import FrameOrder, Ordered
+from hspc_live.processes.scribe import Scribe
+from hspc_live.processes.segment_worker import decode_results
+from hspc_live.processes.tally import Tally
+from hspc_live.stages.sort_core import SortCore
+from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.links import Link, open_router
+from hspc_live.wire.messages import ArmNow, DisarmNow, Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
+
+LOOP_S = 0.01
+HEARTBEAT_NS = 50_000_000
+RECEIPT_GRACE_NS = NS_PER_S
+ACQUIRE = b"acquire"
+
+
+@dataclass(frozen=True, slots=True)
+class SortParts:
+    """What wiring hands to this process. `problems` gives the reasons not to arm; `clock` is virtual in replay."""
+
+    engine: Engine
+    sorter: Sorter | None
+    clock: Clock
+    facts: dict[str, Any]
+    problems: Callable[[CameraInfo], tuple[str, ...]]
+
+
+class Sort:
+    """The loop of the process."""
+
+    def __init__(
+        self, child: Child, parts: SortParts, link: Link, facts: dict[str, Any], p99_ms: Mapping[int, float]
+    ) -> None:
+        plan = child.plan
+        settings = plan.settings
+        self._child = child
+        self._run = plan.run_id
+        self._live = plan.live
+        self._parts = parts
+        self._clock = parts.clock
+        self._sorter = parts.sorter
+        self._group = settings.pipeline.batch_frames
+        deadline_s = settings.pipeline.frame_deadline_s
+        self._order = FrameOrder(int(deadline_s * NS_PER_S) if plan.live else None)
+        self._core = SortCore(settings.sort, parts.engine.classes)
+        self._inference = Inference(parts.engine, p99_ms)
+        self._scribe = Scribe(child, facts["record"]["address"] if plan.recording else None, live=plan.live)
+        self._tally = Tally(live=plan.live, keep_records=plan.truth_path is not None)
+        self._in = link
+        self._camera = camera_info(facts["acquire"])
+        self._decoder = Decoder[ToSort](ToSort)
+        self._fed = 0
+        self._refused: str | None = None
+        self._max_missed = settings.sort.track.max_missed
+        self._last_entry: Entry | None = None
+        self._stream_ended: StreamEnded | None = None
+        self._last_heartbeat_ns = 0
+        self._last_fire_ns = 0
+
+    async def run(self) -> dict[str, Any]:
+        """Until the stream has ended and every cell has come to its end."""
+        while not self._child.quit:
+            await self._pause()
+            self._control()
+            await self._intake()
+            await self._advance()
+            if self._stream_ended is not None and self._order.empty:
+                await self._finish()
+                return await self._report()
+        self._stop_now()
+        return await self._report()
+
+    def close(self) -> None:
+        """Make the sorter safe and let go of everything."""
+        if self._sorter is not None:
+            self._sorter.close()
+        self._parts.engine.close()
+        self._scribe.close()
+
+    # ---- in --------------------------------------------------------------------------------------------------------
+
+    async def _pause(self) -> None:
+        """Sleep until a message comes, the engine has finished, or it is time to look at the clock."""
+        if self._in.readable():
+            await asyncio.sleep(0)  # under load something always waits: no need to set up a wait for it
+            return
+        readable = asyncio.ensure_future(self._in.wait_readable(LOOP_S))
+        waiting: set[asyncio.Future[Any]] = {readable}
+        if self._inference.task is not None:
+            waiting.add(self._inference.task)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not readable.done():
+            readable.cancel()
+            await asyncio.gather(readable, return_exceptions=True)
+
+    def _control(self) -> None:
+        for message in self._child.pump():
+            match message:
+                case ArmNow(by):
+                    self._arm(by)
+                case DisarmNow(reason):
+                    self._feed(Disarm(reason))
+                case _:
+                    pass
+
+    def _arm(self, by: str) -> None:
+        """Arming is earned: with a problem open the request is refused, and the refusal is said and recorded."""
+        if self._sorter is None:
+            problems: tuple[str, ...] = ("no sorter is configured",)
+        else:
+            problems = self._parts.problems(self._camera)
+        if problems:
+            text = self._refused = "; ".join(problems)
+            self._child.say("arming-refused", text)
+            self._scribe.note("arming-refused", text, self._clock.now_ns())
+            return
+        assert self._sorter is not None
+        try:
+            self._sorter.arm()
+        except DeviceError as error:
+            self._child.say("arming-refused", str(error))
+            self._scribe.note("arming-refused", str(error), self._clock.now_ns())
+            return
+        self._feed(Arm(by))
+        self._child.say("armed", by)
+        self._scribe.note("armed", by, self._clock.now_ns())
+
+    async def _intake(self) -> None:
+        """Take what has arrived, then feed the core whatever is settled in capture order."""
+        while (got := self._in.try_recv()) is not None:
+            started = time.perf_counter_ns()
+            decoded = self._decoder.decode(got[1])
+            match decoded.message:
+                case Results() as results:
+                    for result in decode_results(results, decoded.arrays):
+                        self._order.result(result)
+                case Notices(entries):
+                    self._order.log(entries)
+                case Lost(indices, reason):
+                    self._order.lost(indices, reason)
+                case StreamEnded() as ended:
+                    self._stream_ended = ended
+                case _:
+                    pass
+            self._tally.receive_ns += time.perf_counter_ns() - started
+        settled = self._order.take(time.perf_counter_ns())
+        for item in settled:
+            await self._settle(item)
+        released = [item.entry.index for item in settled if item.held]
+        if released:
+            while not self._in.try_send(encode(Release(released), run=self._run), to=ACQUIRE):
+                if self._child.quit:
+                    return
+                await asyncio.sleep(0.001)
+                self._child.turn()
+
+    async def _settle(self, item: Ordered) -> None:
+        """One frame, in order: to the core, to the recording, and what the core wants classified to the engine."""
+        await self._left_out(item.entry)
+        await self._virtual_until(item.entry.captured_ns)
+        self._tally.frame(item)
+        if item.result is not None:
+            await self._scribe.rows(item.result)
+        requests = self._feed(item.event)
+        if requests:
+            assert item.result is not None, "a view to classify comes with the frame it was seen in"
+            place = np.cumsum(item.result.objects["reject"] == 0) - 1  # crops: accepted rows only, in row order
+            for request in requests:
+                self._inference.add(request, item.result.crops[place[request.view]])
+        self._fed += 1
+        if not self._live and self._fed % self._group == 0:
+            await self._score_group()
+
+    async def _left_out(self, entry: Entry) -> None:
+        """A file without its empty frames: what was in view before a gap left in it, not when the next frame came."""
+        last, self._last_entry = self._last_entry, entry
+        if self._camera.counts_gaps or last is None or entry.index <= last.index + 1:
+            return
+        period_ns = round(NS_PER_S / self._camera.frames_per_s)
+        left_ns = min(last.captured_ns + (self._max_missed + 1) * period_ns, entry.captured_ns - 1)
+        await self._virtual_until(left_ns)
+        self._feed(Tick(left_ns, entry.index - 1))
+
+    async def _virtual_until(self, until_ns: int) -> None:
+        """Replay: let everything that is due before `until_ns` happen at its own time, then move the clock there.
+
+        Scores come before anything that could be too late without them: in a recording, time leaps and engines do not
+        lag. A file that left its empty frames out says with a gap that nothing was there, so cells commit in gaps.
+        """
+        if not isinstance(self._clock, VirtualClock):
+            return
+        while True:
+            due = [self._core.next_wake_ns(), self._core.next_commit_ns() if not self._camera.counts_gaps else None]
+            due_ns = min((at for at in due if at is not None), default=until_ns)
+            if due_ns >= until_ns:
+                break
+            if not self._inference.idle:
+                await self._score_group()
+                continue
+            self._clock.advance_to(due_ns)
+            self._feed(Tick(None if self._camera.counts_gaps else self._clock.now_ns()))
+            self._poll_sorter()
+        self._clock.advance_to(until_ns)
+        self._poll_sorter()
+
+    # ---- the core, the engine, the sorter ----------------------------------------------------------------------------
+
+    def _feed(self, event: Event) -> list[Classify]:
+        """One event into the core; carries its actions out and returns the views that it wants classified."""
+        now_ns = self._clock.now_ns()
+        started = time.perf_counter_ns()
+        actions = self._core.feed(event, now_ns)
+        self._tally.core_ns += time.perf_counter_ns() - started
+        requests: list[Classify] = []
+        failed: DeviceError | None = None
+        for action in actions:
+            match action:
+                case Classify():
+                    requests.append(action)
+                case Gated(decision):
+                    self._tally.gated(decision)
+                case Command(command):
+                    if self._sorter is not None:
+                        try:
+                            self._sorter.send(command)
+                        except DeviceError as error:  # it stays unacknowledged; a sorter that is gone is not trusted
+                            failed = error
+                        self._last_fire_ns = max(self._last_fire_ns, command.fire_at_ns)
+                    self._scribe.command(command)
+                case Closed(record):
+                    self._tally.closed(record)
+                    self._scribe.cell(record)
+                case Disarmed(reason):
+                    if self._sorter is not None:
+                        self._sorter.disarm()
+                    self._tally.disarmed.append(reason)
+                    self._child.say("disarmed", reason)
+                    self._scribe.note("disarmed", reason, now_ns)
+                case Alarm(kind, detail):
+                    self._tally.alarms[kind] += 1
+                    if self._tally.alarms[kind] == 1:
+                        self._child.say("alarm", f"{kind}: {detail}")
+                    self._scribe.note(kind, detail, now_ns)
+        if failed is not None:
+            requests += self._feed(Disarm(f"sorter: {failed}"))
+        return requests
+
+    async def _score_group(self) -> None:
+        """Replay: score what the last group of frames asked for, before the next frame is looked at."""
+        scored = await asyncio.to_thread(self._inference.run_all)
+        if scored is not None:
+            await self._scribe.scores(scored)
+            self._feed(scored)
+
+    async def _advance(self) -> None:
+        """Everything that is due without a new frame."""
+        if self._live:
+            scored = self._inference.collect()
+            if scored is not None:
+                await self._scribe.scores(scored)
+                self._feed(scored)
+            skipped = self._inference.start(self._clock.now_ns())
+            if skipped is not None:
+                self._feed(skipped)
+            self._poll_sorter()
+            wake_ns = self._core.next_wake_ns()
+            if wake_ns is not None and self._clock.now_ns() >= wake_ns:
+                self._feed(Tick())
+        await self._scribe.flush()
+
+    def _poll_sorter(self) -> None:
+        if self._sorter is None:
+            return
+        now_ns = time.perf_counter_ns()
+        try:
+            if now_ns - self._last_heartbeat_ns >= HEARTBEAT_NS or not self._live:
+                self._last_heartbeat_ns = now_ns
+                self._sorter.heartbeat()
+            receipts = tuple(self._sorter.poll())
+        except DeviceError as error:
+            if self._core.armed:
+                self._feed(Disarm(f"sorter: {error}"))
+            return
+        if receipts:
+            self._scribe.receipts(receipts)
+            self._feed(Received(receipts))
+
+    # ---- the end ---------------------------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """No frame will come any more: what can still be decided in time is, and the rest is booked."""
+        assert self._stream_ended is not None
+        if self._stream_ended.error:
+            self._feed(Disarm(f"camera: {self._stream_ended.error}"))
+        if not self._live:
+            await self._score_group()
+        self._feed(Ended())
+        if isinstance(self._clock, VirtualClock):
+            while (wake_ns := self._core.next_wake_ns()) is not None:
+                await self._virtual_until(max(wake_ns, self._clock.now_ns()) + 1)
+            await self._virtual_until(self._last_fire_ns + RECEIPT_GRACE_NS)
+        else:
+            while not self._child.quit and not self._done():
+                await self._pause()
+                self._control()
+                await self._advance()
+        self._feed(Finished())
+        if self._sorter is not None:
+            self._sorter.disarm()
+
+    def _stop_now(self) -> None:
+        """Told to end in mid-run: nothing is fired any more, and what is open is booked as unresolved."""
+        self._feed(Disarm("stopped"))
+        if self._sorter is not None:
+            self._sorter.disarm()
+        self._feed(Ended())
+        self._feed(Finished())
+
+    def _done(self) -> bool:
+        if not self._inference.idle or self._core.next_wake_ns() is not None:
+            return False
+        return self._sorter is None or self._clock.now_ns() >= self._last_fire_ns + RECEIPT_GRACE_NS // 4
+
+    async def _report(self) -> dict[str, Any]:
+        ledger = self._core.ledger
+        report = self._tally.report()
+        report["ledgers"] = ledger.to_json()
+        violations = ledger.balanced(self._stream_ended.captured if self._stream_ended is not None else None)
+        report["ledger"] = {"balanced": not violations, "violations": violations}
+        report["deadline"] = {"met_fraction": ledger.met_fraction, "met": ledger.gated, "missed": ledger.late}
+        report["classes"] = dict(self._core.classes)
+        report["stream_error"] = self._stream_ended.error if self._stream_ended is not None else "stopped"
+        report["captured_by_acquire"] = self._stream_ended.captured if self._stream_ended is not None else None
+        report["arming_refused"] = self._refused
+        report["unexpected_results"] = self._order.unexpected
+        report["engine"] = {
+            "name": self._parts.engine.name,
+            "precision": self._parts.engine.precision,
+            "p99_ms": {str(bucket): round(p99, 3) for bucket, p99 in self._inference.p99_ms.items()},
+            "busy_ns": self._inference.busy_ns,
+            "batches": self._inference.batches,
+            "views": self._inference.views,
+        }
+        report["unrecorded_messages"] = self._scribe.unrecorded
+        summary = {key: value for key, value in report.items() if key != "records"}
+        await self._scribe.end(report["ledgers"], summary)
+        return report
+
+
+async def sort(child: Child, parts: SortParts) -> dict[str, Any]:
+    """Report the model's facts, run until the stream has ended."""
+    with open_router(child.plan.bind("sort")) as link:
+        facts = await child.ready({"address": link.address, **parts.facts})
+        # timed only now, when every other process has done its loading; in replay time is virtual, so nothing is timed
+        p99_ms = parts.engine.warm_up() if child.plan.live else dict.fromkeys(parts.engine.buckets, 0.0)
+        process = Sort(child, parts, link, facts, p99_ms)
+        try:
+            await child.prepared()
+            gc.collect()
+            gc.freeze()  # what is there now stays: a full collection looking at it would halt the path for 50 ms
+            return await process.run()
+        finally:
+            process.close()

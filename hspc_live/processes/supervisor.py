@@ -1,0 +1,382 @@
+"""supervisor: starts the processes of a run, watches them, and ends the run in good order.
+
+Startup, main loop and shutdown read top-down in `Supervisor.run`. Devices and models are opened first and everything
+that fails is reported together; then everyone is told what the others found; then all go, the camera last. A segment
+worker that dies or hangs is replaced and its frames go out once more. Any other death ends the run: disarmed, loudly,
+and never restarted silently. Ctrl-C once disarms, drains and closes; twice stops now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any, assert_never
+
+from msgspec import Struct
+
+from hspc_live.core import errors
+from hspc_live.core.errors import DeviceError, HspcError
+from hspc_live.processes.plan import RunPlan
+from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.links import Link
+from hspc_live.wire.messages import (
+    ArmNow,
+    Beat,
+    DisarmNow,
+    Drain,
+    Failed,
+    Go,
+    Hung,
+    Prepare,
+    Prepared,
+    Quit,
+    Ready,
+    Report,
+    Said,
+    ToSupervisor,
+    WorkerGone,
+)
+
+Target = Callable[[RunPlan, str], None]
+Listener = Callable[[str, str, str], None]
+
+START_S = 120.0
+SILENT_S = 10.0
+LEAST_SILENCE_S = 1.0
+END_S = 30.0
+STOP_S = 1.0
+TURN_S = 0.02
+MOST_RESTARTS = 20
+
+
+@dataclass(slots=True)
+class _Process:
+    """One child. `silent_since` is when it last said anything."""
+
+    process: BaseProcess
+    silent_since: float
+    ready: dict[str, Any] | None = None
+    prepared: bool = False
+    report: dict[str, Any] | None = None
+    failure: Failed | None = None
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What the processes reported; `failures` are (role, error class, text) of those that gave up."""
+
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    replaced_workers: int = 0
+    interrupted: bool = False
+    stopped_now: bool = False
+
+    def raise_failure(self) -> None:
+        """Raise the first failure as the error it was (all of them in its text)."""
+        if not self.failures:
+            return
+        text = "\n".join(f"{role}: {text}" if len(self.failures) > 1 else text for role, _, text in self.failures)
+        kind = getattr(errors, self.failures[0][1], HspcError)
+        raise kind(text)
+
+
+class Supervisor:
+    """Runs one plan. `targets` maps a role to the function its process starts with; roles `segment-K` are workers."""
+
+    def __init__(
+        self, plan: RunPlan, control: Link, targets: Mapping[str, Target], *, listen: Listener = lambda *_: None
+    ) -> None:
+        self._plan = plan
+        self._targets = dict(targets)
+        self._listen = listen
+        self._context = multiprocessing.get_context("spawn")
+        self._link = control
+        self._decoder = Decoder[ToSupervisor](ToSupervisor)
+        self._children: dict[str, _Process] = {}
+        self._visitors: set[str] = set()
+        self._report = RunReport()
+        self._facts = "{}"
+        self._lease_timeout_s = plan.settings.pipeline.lease_timeout_s
+        self._interrupts = 0
+        self._quitting = False
+        self._draining = False
+        self._drained_at = 0.0
+
+    async def run(self, *, arm_by: str | None, for_s: float | None) -> RunReport:
+        """Start, run for `for_s` seconds (or to the end of the stream), end. Failures are in the report, not raised."""
+        loop = asyncio.get_running_loop()
+        handled = _handle_signals(loop, self._interrupted)
+        try:
+            for role in self._targets:
+                self._start(role)
+            if await self._all_up(arm_by):
+                await self._watch(for_s)
+            await self._end()
+        finally:
+            handled()
+            self._kill_leftovers()
+            shutil.rmtree(self._plan.ring_folder, ignore_errors=True)
+            shutil.rmtree(self._plan.folder, ignore_errors=True)
+        return self._report
+
+    # ---- startup ---------------------------------------------------------------------------------------------------
+
+    def _start(self, role: str, name: str | None = None) -> None:
+        name = name or role
+        resource_tracker.ensure_running()  # else the first start would do so, and with it unblock Ctrl-C
+        process = self._context.Process(target=self._targets[role], args=(self._plan, name), name=f"hspc-{name}")
+        with _sigint_blocked():  # a child inherits the mask: Ctrl-C at the terminal must not kill it while it imports
+            process.start()
+        self._children[name] = _Process(process, time.monotonic())
+
+    async def _all_up(self, arm_by: str | None) -> bool:
+        """Everyone ready, then everyone prepared, then Go. False if somebody failed; all failures are gathered."""
+        if not await self._until(lambda c: c.ready is not None, "become ready"):
+            return False
+        facts = {name: child.ready or {} for name, child in self._children.items()}
+        self._facts = json.dumps(facts)
+        self._tell_all(self._prepare())
+        if not await self._until(lambda c: c.prepared, "get prepared"):
+            return False
+        if arm_by is not None:
+            self._tell("sort", Go())
+            self._tell("sort", ArmNow(arm_by))
+        for name in sorted(self._children, key=lambda n: n == "acquire"):
+            if not (arm_by is not None and name == "sort"):
+                self._tell(name, Go())
+        self._listen("supervisor", "running", f"control at {self._plan.control}")
+        return True
+
+    async def _until(self, done: Callable[[_Process], bool], what: str) -> bool:
+        """Wait until `done` holds for every child; a failing child does not stop the others from reporting theirs."""
+        deadline = time.monotonic() + START_S
+        while True:
+            self._take_messages()
+            self._reap(restart=False)
+            waiting = [n for n, c in self._children.items() if not done(c) and c.failure is None]
+            if not waiting or self._interrupts:
+                return not self._report.failures and not self._interrupts
+            if time.monotonic() > deadline:
+                self._fail(waiting[0], DeviceError(f"{', '.join(waiting)} did not {what} in {START_S:.0f} s"))
+                return False
+            await asyncio.sleep(TURN_S)
+
+    def _prepare(self) -> Prepare:
+        return Prepare(self._facts, json.dumps(asdict(self._plan)))
+
+    # ---- main loop -------------------------------------------------------------------------------------------------
+
+    async def _watch(self, for_s: float | None) -> None:
+        """Until sort has reported, or something died that cannot be replaced."""
+        started = time.monotonic()
+        while True:
+            await self._link.wait_readable(TURN_S)
+            self._take_messages()
+            if not self._reap(restart=True) or self._interrupts > 1:
+                return
+            if self._children["sort"].report is not None:
+                return
+            if not self._draining and for_s is not None and time.monotonic() - started >= for_s:
+                self._drain("time is up")
+            self._notice_silence()
+
+    def _drain(self, why: str) -> None:
+        self._draining = True
+        self._drained_at = time.monotonic()
+        self._listen("supervisor", "draining", why)
+        self._tell("acquire", Drain())
+
+    def _interrupted(self) -> None:
+        """Ctrl-C: the first disarms, drains and closes; the second stops now."""
+        self._interrupts += 1
+        self._report.interrupted = True
+        if self._interrupts == 1:
+            self._listen("supervisor", "interrupted", "disarming and closing; Ctrl-C again stops now")
+            if "sort" in self._children:
+                self._tell("sort", DisarmNow("Ctrl-C"))
+            self._drain("Ctrl-C")
+        else:
+            self._report.stopped_now = True
+
+    def _notice_silence(self) -> None:
+        """A child whose loop does not turn is hung: a worker is replaced, anything else ends the run."""
+        now = time.monotonic()
+        for name, child in list(self._children.items()):
+            limit_s = START_S if child.ready is None else SILENT_S
+            if name.startswith("segment-") and child.prepared:
+                limit_s = min(limit_s, max(LEAST_SILENCE_S, self._lease_timeout_s))
+            if child.report is None and now - child.silent_since > limit_s and child.process.is_alive():
+                self._listen(name, "hung", f"silent for {limit_s:g} s")
+                child.process.kill()
+
+    # ---- messages and deaths -----------------------------------------------------------------------------------------
+
+    def _take_messages(self) -> None:
+        while (got := self._link.try_recv()) is not None:
+            sender, parts = got
+            assert sender is not None
+            name = sender.decode()
+            message = self._decoder.decode(parts).message
+            child = self._children.get(name)
+            if child is None:
+                self._visit(name, message)
+                continue
+            child.silent_since = time.monotonic()
+            match message:
+                case Ready(detail=detail):
+                    child.ready = json.loads(detail)
+                    if self._quitting:  # it was not connected yet when everyone was told
+                        self._tell(name, Quit())
+                    elif self._facts != "{}":  # a replacement: the run is under way already
+                        self._tell(name, self._prepare())
+                case Prepared():
+                    child.prepared = True
+                    if name.startswith("segment-") and "." in name:
+                        self._tell(name, Go())
+                case Beat():
+                    pass
+                case Said(kind, text):
+                    self._listen(name, kind, text)
+                case Report(body):
+                    child.report = json.loads(body)
+                    self._report.reports[name] = child.report or {}
+                case Failed(kind, text):
+                    child.failure = message
+                    self._report.failures.append((name, kind, text))
+                case Hung(worker):
+                    self._listen(worker, "hung", "holds its frames too long; it is replaced")
+                    if worker in self._children:
+                        self._children[worker].process.kill()
+                    else:
+                        self._tell("acquire", WorkerGone(worker))
+                case _:
+                    assert_never(message)
+
+    def _visit(self, name: str, message: ToSupervisor) -> None:
+        """A segment worker that joined from outside. It is let in once the run is under way, and told of its end.
+
+        If it falls silent, acquire finds its leases expired and says `Hung`; then its frames go out once more.
+        """
+        match message:
+            case Ready() if name.startswith("segment-") and self._facts != "{}":
+                self._visitors.add(name)
+                self._listen(name, "joined", f"process {message.pid}")
+                self._tell(name, self._prepare())
+            case Prepared() if name in self._visitors:
+                self._tell(name, Go())
+            case _:
+                pass
+
+    def _reap(self, *, restart: bool) -> bool:
+        """Notice ended processes; True while the run can go on."""
+        for name, child in list(self._children.items()):
+            if child.process.is_alive():
+                continue
+            self._take_messages()  # its last words may still wait
+            if child.report is not None:
+                continue
+            if restart and name.startswith("segment-") and child.failure is None:
+                self._replace(name)
+                continue
+            if child.failure is None:
+                died = f"the {name} process died (exit code {child.process.exitcode})"
+                self._fail(name, HspcError(f"{died}: disarmed, not restarted"))
+            if restart:
+                return False
+        return True
+
+    def _replace(self, name: str) -> None:
+        """Start another worker and give the dead one's frames back."""
+        del self._children[name]
+        self._report.replaced_workers += 1
+        self._tell("acquire", WorkerGone(name))
+        if self._report.replaced_workers > MOST_RESTARTS:
+            self._fail(name, HspcError(f"segment workers died {MOST_RESTARTS} times: giving up"))
+            return
+        self._listen(name, "replaced", "the worker died; its frames go out once more")
+        role = name.split(".")[0]
+        self._start(role, f"{role}.{self._report.replaced_workers}")
+
+    def _fail(self, name: str, error: HspcError) -> None:
+        if name in self._children:
+            self._children[name].failure = Failed(type(error).__name__, str(error))
+        self._report.failures.append((name, type(error).__name__, str(error)))
+
+    def _tell(self, name: str, message: Struct) -> None:
+        """Best effort: a child that is gone is noticed by `_reap`."""
+        self._link.try_send(encode(message, run=self._plan.run_id), to=name.encode())
+
+    def _tell_all(self, message: Struct) -> None:
+        for name in (*self._children, *self._visitors):
+            self._tell(name, message)
+
+    # ---- shutdown --------------------------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        """Let record and acquire come to their own end (they have what they need once sort has reported), then Quit."""
+        deadline = time.monotonic() + END_S
+        orderly = not self._report.failures and not self._report.stopped_now and not self._report.interrupted
+        orderly = orderly or (self._report.interrupted and "sort" in self._report.reports)
+        while orderly and time.monotonic() < deadline and not self._report.stopped_now:
+            self._take_messages()
+            waiting = [n for n in ("record", "acquire") if n in self._children and self._children[n].report is None]
+            waiting = [n for n in waiting if self._children[n].process.is_alive()]
+            if not waiting:
+                break
+            await asyncio.sleep(TURN_S)
+        self._quitting = True
+        self._tell_all(Quit())
+        quitting = time.monotonic()
+        while any(c.process.is_alive() for c in self._children.values()):
+            if time.monotonic() - quitting > (STOP_S if self._report.stopped_now else END_S / 2):
+                break
+            self._take_messages()
+            await asyncio.sleep(TURN_S)
+        self._take_messages()
+
+    def _kill_leftovers(self) -> None:
+        for name, child in self._children.items():
+            if child.process.is_alive():
+                self._listen(name, "killed", "did not end by itself")
+                child.process.kill()
+            child.process.join(5.0)
+            child.process.close()
+        self._link.close()
+
+
+def _handle_signals(loop: asyncio.AbstractEventLoop, handler: Callable[[], None]) -> Callable[[], None]:
+    """Install `handler` for Ctrl-C and SIGTERM; returns what undoes it. Only a main thread can take signals."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(handler))
+
+    def restore() -> None:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+    return restore
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back from this thread, where the system can; it is delivered afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,93 @@
+"""What sort counts about a run beside the ledgers: latency, the verdicts' hash, time per stage."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hspc_live.core.clock import NS_PER_MS
+from hspc_live.core.events import FrameSeen
+from hspc_live.core.values import CellRecord, GateDecision
+from hspc_live.processes.order import Ordered
+from hspc_live.stages.verdicts import VerdictHash
+
+
+def percentiles_ms(samples_ns: list[int]) -> dict[str, Any]:
+    """`n`, `p50`, `p99`, `p999` (null below 1,000 samples) and `max` in milliseconds; all null when there are none."""
+    if not samples_ns:
+        return {"n": 0, "p50": None, "p99": None, "p999": None, "max": None}
+    values = np.asarray(samples_ns, dtype=np.float64) / NS_PER_MS
+    p999 = round(float(np.percentile(values, 99.9)), 3) if len(values) >= 1000 else None
+    p50, p99 = (round(float(v), 3) for v in np.percentile(values, [50, 99]))
+    return {"n": len(values), "p50": p50, "p99": p99, "p999": p999, "max": round(float(values.max()), 3)}
+
+
+class Tally:
+    """Counts; every method is called from the sort loop."""
+
+    def __init__(self, *, live: bool, keep_records: bool) -> None:
+        self._live = live
+        self._records: list[CellRecord] | None = [] if keep_records else None
+        self._first_captured_ns: int | None = None
+        self._received: dict[int, int] = {}
+        self._latency_ns: list[int] = []
+        self.verdicts = VerdictHash()
+        self.alarms: Counter[str] = Counter()
+        self.disarmed: list[str] = []
+        self.receive_ns = 0
+        self.core_ns = 0
+        self.segment_ns = 0
+        self.frames = 0
+        self.detections = 0
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+
+    def frame(self, item: Ordered) -> None:
+        """A frame that is about to be fed to the core."""
+        if self._first_captured_ns is None:
+            self._first_captured_ns = item.entry.captured_ns
+        self._received[item.entry.captured_ns] = item.entry.received_ns
+        if len(self._received) > 20_000:
+            for captured_ns in list(self._received)[:10_000]:
+                del self._received[captured_ns]
+        if isinstance(item.event, FrameSeen) and item.result is not None:
+            self.frames += 1
+            self.detections += len(item.event.detections)
+            self.segment_ns += item.result.segment_ns
+            now_ns = time.perf_counter_ns()
+            self.first_ns = self.first_ns if self.first_ns is not None else now_ns
+            self.last_ns = now_ns
+
+    def gated(self, decision: GateDecision) -> None:
+        """A decision: live from mid-exposure, in replay from the hand-over of the last frame looked at."""
+        if self._live:
+            self._latency_ns.append(decision.decided_ns - decision.last_capture_ns)
+        elif (received_ns := self._received.get(decision.last_capture_ns)) is not None:
+            self._latency_ns.append(time.perf_counter_ns() - received_ns)
+
+    def closed(self, record: CellRecord) -> None:
+        """A cell's last word."""
+        self.verdicts.add(record)
+        if self._records is not None:
+            self._records.append(record)
+
+    def report(self) -> dict[str, Any]:
+        """Plain data for the summary."""
+        return {
+            "latency_ms": percentiles_ms(self._latency_ns),
+            "latency_from": "mid-exposure" if self._live else "hand-over",
+            "decisions_sha256": self.verdicts.decisions_sha256,
+            "outcomes_sha256": self.verdicts.outcomes_sha256,
+            "alarms": dict(self.alarms),
+            "disarmed": self.disarmed,
+            "work_ns": {"receive": self.receive_ns, "core": self.core_ns, "segment": self.segment_ns},
+            "frames_fed": self.frames,
+            "detections": self.detections,
+            "first_captured_ns": self._first_captured_ns,
+            "records": msgspec.to_builtins(self._records) if self._records is not None else [],
+            "span_ns": self.last_ns - self.first_ns if self.first_ns is not None and self.last_ns is not None else 0,
+        }

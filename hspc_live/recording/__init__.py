@@ -1,0 +1,1 @@
+"""Recordings: layout, writer, reader."""

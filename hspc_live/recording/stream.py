@@ -1,0 +1,82 @@
+"""Datasets that grow: rows are gathered in memory and go to HDF5 a block at a time, because row by row is slow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from hspc_live.recording import layout
+
+COLUMN_CHUNK_BYTES: Final = 4 << 10
+
+BLOCK_BYTES: Final = 4 << 20
+"""Rows of one stream held in memory before they are written without waiting for a flush."""
+
+
+class Stream:
+    """One or more datasets that grow together, a block at a time; `rows` counts those written to the file."""
+
+    def __init__(self, datasets: Mapping[str, h5py.Dataset]) -> None:
+        # pictures last: should the file be cut short later, a picture is of no use without its number
+        self.datasets = dict(sorted(datasets.items(), key=lambda item: item[1].ndim))
+        self.rows = 0
+        self._held: dict[str, list[NDArray[Any]]] = {name: [] for name in self.datasets}
+        self._held_rows = 0
+        self._held_bytes = 0
+
+    @property
+    def added(self) -> int:
+        """Rows written and held."""
+        return self.rows + self._held_rows
+
+    def add(self, **columns: NDArray[Any]) -> None:
+        """Append rows; every dataset of the stream gets as many. The arrays are kept, so pass no view of a buffer."""
+        rows = {len(values) for values in columns.values()}
+        if columns.keys() != self.datasets.keys() or len(rows) != 1:
+            raise ValueError(f"columns {sorted(columns)} with {rows} rows do not fit {sorted(self.datasets)}")
+        for name, values in columns.items():
+            self._held[name].append(values)
+            self._held_bytes += values.nbytes
+        self._held_rows += rows.pop()
+        if self._held_bytes >= BLOCK_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        """Bring the held rows to HDF5 (the file's own flush is still needed)."""
+        if not self._held_rows:
+            return
+        end = self.rows + self._held_rows
+        for name, dataset in self.datasets.items():
+            dataset.resize(end, axis=0)
+            dataset[self.rows : end] = np.concatenate(self._held[name])
+            self._held[name].clear()
+        self.rows, self._held_rows, self._held_bytes = end, 0, 0
+
+
+def new_column(group: h5py.Group, name: str, dtype: Any) -> h5py.Dataset:
+    """A growing column, plain: a filtered chunk that grows moves, and in SWMR mode its old place stays lost."""
+    rows = max(16, COLUMN_CHUNK_BYTES // np.dtype(dtype).itemsize)
+    return group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(rows,))
+
+
+def new_images(group: h5py.Group, name: str, shape: tuple[int, int], dtype: str) -> h5py.Dataset:
+    """Growing pictures, bitshuffle-LZ4, one a chunk: no chunk is ever written twice, and replay reads one at a time.
+
+    The checksum makes a damaged picture unreadable instead of wrong.
+    """
+    dataset = group.create_dataset(
+        name,
+        (0, *shape),
+        np.dtype(dtype),
+        maxshape=(None, *shape),
+        chunks=(1, *shape),
+        fletcher32=True,
+        **hdf5plugin.Bitshuffle(cname="lz4"),
+    )
+    dataset.attrs.update(layout.IMAGE_ATTRIBUTES)
+    return dataset

@@ -1,0 +1,113 @@
+"""The settings of one run, whole. `hspc-live schema` prints this as JSON schema, `hspc-live check` validates a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hspc_live.settings.base import Section
+from hspc_live.settings.devices import Camera, NoSorter, RigSettings, SimulatedCamera, Sorter
+from hspc_live.settings.segment import BackgroundSettings, SegmentSettings
+from hspc_live.settings.sort import SortSettings
+
+
+class TorchEager(Section):
+    """The reference engine: plain torch, on CPU or CUDA."""
+
+    kind: Literal["torch"] = "torch"
+    model: str = Field("twin-lsm", description="name of a shipped model, or a folder with card.yaml")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(2, ge=1)
+    buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+
+
+class NullEngine(Section):
+    """Answers at once with a score of 1 for the first class: measures everything but the engine."""
+
+    kind: Literal["null"]
+    classes: tuple[str, ...] = ("LT-HSC", "ST-HSC", "MPP")
+
+
+Engine = Annotated[TorchEager | NullEngine, Field(discriminator="kind")]
+
+
+class PopulationSettings(Section):
+    """What the sample is believed to be, declared before the run. Predicted purity rests on it."""
+
+    prevalence: dict[str, float] = Field(default_factory=dict, description="share of each class among the cells")
+    strangers: float = Field(0.0, ge=0, lt=1, description="share of accepted objects that are none of the classes")
+    events_per_s: float = Field(10.0, gt=0, description="objects of all kinds a second, at the junction")
+    classified: float = Field(
+        0.8, gt=0, le=1, description="share of all objects that come to a verdict (no debris, not cut off, not blurred)"
+    )
+
+    @model_validator(mode="after")
+    def _sums(self) -> PopulationSettings:
+        if self.prevalence and abs(sum(self.prevalence.values()) - 1.0) > 1e-3:
+            raise ValueError(f"prevalence must sum to 1, not {sum(self.prevalence.values()):g}")
+        return self
+
+
+class SampleSettings(Section):
+    """What was measured, for the recording's header. None is "not known", and stays so in the file."""
+
+    name: str = Field("sample", min_length=1)
+    run_index: int = Field(1, ge=1, description="number of the measurement in its series")
+    medium: str = Field("unknown", min_length=1, description="what the cells flow in")
+    channel_width_um: float | None = Field(None, gt=0, description="None takes the height of the frame")
+    flow_rate_ul_s: float | None = Field(None, gt=0, description="in the channel, sample and sheath together")
+    sheath_flow_rate_ul_s: float | None = Field(None, ge=0)
+    temperature_c: float | None = None
+    light_source: str = Field("unknown", min_length=1)
+    instrument: str = Field("unknown", min_length=1)
+
+
+class RecordSettings(Section):
+    """The recording. `frames` keeps every frame once, which exact replay needs."""
+
+    path: Path | None = None
+    frames: bool = True
+    window_px: int = Field(80, ge=16, description="edge of the picture kept for each view, at camera scale")
+    flush_s: float = Field(0.5, gt=0)
+    sample: SampleSettings = SampleSettings()
+
+
+class PipelineSettings(Section):
+    """Processes and links. Live drops (and counts) what it cannot hold; replay blocks instead."""
+
+    workers: int = Field(1, ge=1, le=64, description="segment worker processes")
+    ring_slots: int = Field(64, ge=4, description="frames held between acquire, segment and record")
+    frames_per_lease: int = Field(1, ge=1, le=64, description="frames a worker may be handed at once when they wait")
+    lease_timeout_s: float = Field(2.0, gt=0, description="a silent worker's frames go out again after this")
+    frame_deadline_s: float = Field(1.0, gt=0, description="live: a frame without a result is given up after this")
+    batch_frames: int = Field(8, ge=1, description="replay: views of so many frames form one batch, whatever the speed")
+
+
+class RunSettings(Section):
+    """A whole run."""
+
+    name: str = "run"
+    rig: RigSettings = RigSettings()
+    camera: Camera = SimulatedCamera()
+    background: BackgroundSettings = BackgroundSettings()
+    segment: SegmentSettings = SegmentSettings()
+    engine: Engine = TorchEager()
+    sort: SortSettings = SortSettings()
+    population: PopulationSettings = PopulationSettings()
+    sorter: Sorter = NoSorter()
+    record: RecordSettings = RecordSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kinds(cls, data: Any) -> Any:
+        """A section that does not say its kind is of the default kind, as one that is left out altogether."""
+        if not isinstance(data, dict):
+            return data
+        kinds = {"camera": "simulated", "engine": "torch", "sorter": "none"}
+        return {
+            key: {"kind": kinds[key], **value} if key in kinds and isinstance(value, dict) else value
+            for key, value in data.items()
+        }

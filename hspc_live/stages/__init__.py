@@ -1,0 +1,1 @@
+"""The stages of the path, from background to sort core; no I/O."""

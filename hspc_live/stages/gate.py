@@ -1,0 +1,250 @@
+"""What is wanted: evidence of a cell's views combined, and the gates that judge it.
+
+Pure but for one thing a gate may remember: the values that a top-percent gate ranks against. `GateSet.decide` must
+therefore be called once a cell, in an order that capture fixes; the sort core sees to that.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import assert_never
+
+from hspc_live.core.errors import SettingsError
+from hspc_live.core.values import Detection
+from hspc_live.settings.sort import (
+    AndGate,
+    Gate,
+    NotGate,
+    OrGate,
+    Outlet,
+    PolygonGate,
+    RangeGate,
+    ScoreGate,
+    SortSettings,
+    TopPercentGate,
+)
+
+SMALLEST_SCORE = 1e-7
+"""Scores are clipped here before their logarithm is taken: one view's zero shall not veto all others."""
+
+FEATURES = tuple(name for name in Detection._fields if name != "reject")
+SCORE_PREFIX = "score:"
+
+Leaf = ScoreGate | RangeGate | PolygonGate | TopPercentGate
+Scores = tuple[float, ...]
+Judge = Callable[[Scores, Mapping[str, float]], bool]
+
+
+def combine(views: Sequence[Scores]) -> Scores:
+    """One cell's scores from those of its views: mean of the logarithms, renormalised to sum 1.
+
+    That is the product rule for views taken as independent, tempered by their number (Kittler et al., *On combining
+    classifiers*, IEEE TPAMI 20, 1998). Raises ValueError for no view.
+    """
+    if not views:
+        raise ValueError("no view to combine")
+    if len(views) == 1:
+        means = [math.log(max(score, SMALLEST_SCORE)) for score in views[0]]
+    else:
+        columns = zip(*views, strict=True)
+        means = [sum(math.log(max(score, SMALLEST_SCORE)) for score in column) / len(views) for column in columns]
+    top = max(means)
+    powers = [math.exp(mean - top) for mean in means]
+    total = sum(powers)
+    return tuple(power / total for power in powers)
+
+
+def usable(row: Sequence[float]) -> bool:
+    """Whether a row of scores can be evidence: finite, none negative, not all zero."""
+    total = 0.0
+    for score in row:
+        if not 0.0 <= score < math.inf:
+            return False
+        total += score
+    return 0.0 < total < math.inf
+
+
+def leaves(gate: Gate) -> Iterator[Leaf]:
+    """The elementary gates of a tree, in the order in which they are written."""
+    match gate:
+        case AndGate() | OrGate():
+            for member in gate.of:
+                yield from leaves(member)
+        case NotGate():
+            yield from leaves(gate.of)
+        case ScoreGate() | RangeGate() | PolygonGate() | TopPercentGate():
+            yield gate
+        case _:
+            assert_never(gate)
+
+
+def check_gates(settings: SortSettings, classes: tuple[str, ...]) -> None:
+    """Refuse gates that the model cannot serve or that contradict themselves.
+
+    Raises SettingsError naming the outlet, and for an unknown class both the gate's class and the model's classes.
+    """
+    names = [outlet.name for outlet in settings.outlets]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"sort.outlets: two outlets are called '{name}'; give each its own name")
+    if settings.abstain.min_views > settings.close.views:
+        raise SettingsError(
+            f"sort.abstain.min_views: a verdict needs {settings.abstain.min_views} views, "
+            f"but a cell is closed after {settings.close.views} (sort.close.views)"
+        )
+    for outlet in settings.outlets:
+        where = f"sort.outlets, gate of outlet '{outlet.name}'"
+        for leaf in leaves(outlet.gate):
+            for feature in _asks(leaf):
+                _check_feature(where, feature, classes)
+            if isinstance(leaf, RangeGate) and leaf.min is not None and leaf.max is not None and leaf.min > leaf.max:
+                raise SettingsError(f"{where}: min {leaf.min:g} of '{leaf.feature}' is above max {leaf.max:g}")
+            if isinstance(leaf, TopPercentGate) and _places(leaf) < 1:
+                raise SettingsError(
+                    f"{where}: the top {leaf.percent:g} % of a window of {leaf.window} cells is less than one cell; "
+                    f"make the window at least {math.ceil(100 / leaf.percent)}"
+                )
+
+
+def _asks(leaf: Leaf) -> tuple[str, ...]:
+    """The features that an elementary gate looks at."""
+    match leaf:
+        case ScoreGate():
+            return (SCORE_PREFIX + leaf.class_name,)
+        case RangeGate() | TopPercentGate():
+            return (leaf.feature,)
+        case PolygonGate():
+            return (leaf.x, leaf.y)
+        case _:
+            assert_never(leaf)
+
+
+def _check_feature(where: str, name: str, classes: tuple[str, ...]) -> None:
+    if name.startswith(SCORE_PREFIX):
+        asked = name.removeprefix(SCORE_PREFIX)
+        if asked not in classes:
+            raise SettingsError(f"{where}: asks for class '{asked}', but the model's classes are {', '.join(classes)}")
+    elif name not in FEATURES:
+        raise SettingsError(f"{where}: no feature '{name}'; there are {', '.join(FEATURES)} and {SCORE_PREFIX}<class>")
+
+
+def _places(gate: TopPercentGate) -> int:
+    """How many of a full window are in its top percent (a hair's breadth forgives 0.1 · 30 < 3)."""
+    return math.floor(gate.window * gate.percent / 100.0 + 1e-9)
+
+
+def inside(x: float, y: float, vertices: Sequence[tuple[float, float]]) -> bool:
+    """Whether (x, y) lies in a polygon, by the even-odd rule (Shimrat, CACM 5, 1962). NaN lies in none."""
+    odd = False
+    x1, y1 = vertices[-1]
+    for x2, y2 in vertices:
+        if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
+            odd = not odd
+        x1, y1 = x2, y2
+    return odd
+
+
+class Ranking:
+    """The last `window` values of one feature, kept sorted: is a value among their top percent?"""
+
+    __slots__ = ("_places", "_recent", "_sorted", "_window")
+
+    def __init__(self, gate: TopPercentGate) -> None:
+        self._window = gate.window
+        self._places = _places(gate)
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def rank(self, value: float) -> bool:
+        """Take `value` into the window; True if the window is full and fewer than its top places lie above `value`."""
+        if value != value:  # NaN has no rank, and would spoil the order of the others
+            return False
+        if len(self._recent) == self._window:
+            oldest = self._recent.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+        self._recent.append(value)
+        insort(self._sorted, value)
+        if len(self._recent) < self._window:
+            return False
+        return len(self._sorted) - bisect_right(self._sorted, value) < self._places
+
+
+class GateSet:
+    """The outlets' gates, compiled once, tried by priority (then in the order of the settings)."""
+
+    def __init__(self, outlets: Sequence[Outlet], classes: tuple[str, ...]) -> None:
+        self._classes = classes
+        self._rankings: list[tuple[str, Ranking]] = []
+        self._ranked: list[bool] = []
+        self._needed: set[str] = set()
+        for outlet in outlets:
+            for leaf in leaves(outlet.gate):
+                self._needed.update(name for name in _asks(leaf) if not name.startswith(SCORE_PREFIX))
+        ordered = sorted(outlets, key=lambda outlet: outlet.priority)
+        self._judges = [(outlet.name, self._compile(outlet.gate)) for outlet in ordered]
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a verdict depends on the cells judged before: then the order of judging matters."""
+        return bool(self._rankings)
+
+    def decide(self, scores: Scores, features: Mapping[str, float]) -> str | None:
+        """The outlet of the first gate that passes the cell, None if none does.
+
+        A cell that lacks (as NaN) a feature that any gate asks for passes none: a `not` must not make ignorance a yes.
+        """
+        # every ranking sees every cell, whatever other gates say: its window is one of cells, not of candidates
+        self._ranked = [ranking.rank(self._value(name, scores, features)) for name, ranking in self._rankings]
+        if any(math.isnan(features[name]) for name in self._needed):
+            return None
+        for name, judge in self._judges:
+            if judge(scores, features):
+                return name
+        return None
+
+    def _value(self, name: str, scores: Scores, features: Mapping[str, float]) -> float:
+        if name.startswith(SCORE_PREFIX):
+            return scores[self._classes.index(name.removeprefix(SCORE_PREFIX))]
+        return features[name]
+
+    def _compile(self, gate: Gate) -> Judge:
+        match gate:
+            case ScoreGate():
+                return self._score(gate)
+            case RangeGate():
+                low = -math.inf if gate.min is None else gate.min
+                high = math.inf if gate.max is None else gate.max
+                feature = gate.feature
+                return lambda scores, features: low <= self._value(feature, scores, features) <= high
+            case PolygonGate():
+                x, y, vertices = gate.x, gate.y, gate.vertices
+                return lambda scores, features: inside(
+                    self._value(x, scores, features), self._value(y, scores, features), vertices
+                )
+            case TopPercentGate():
+                place = len(self._rankings)
+                self._rankings.append((gate.feature, Ranking(gate)))
+                return lambda _scores, _features: self._ranked[place]
+            case AndGate():
+                members = [self._compile(member) for member in gate.of]
+                return lambda scores, features: all(judge(scores, features) for judge in members)
+            case OrGate():
+                members = [self._compile(member) for member in gate.of]
+                return lambda scores, features: any(judge(scores, features) for judge in members)
+            case NotGate():
+                member = self._compile(gate.of)
+                return lambda scores, features: not member(scores, features)
+            case _:
+                assert_never(gate)
+
+    def _score(self, gate: ScoreGate) -> Judge:
+        column, least, top = self._classes.index(gate.class_name), gate.min, gate.top
+
+        def judge(scores: Scores, _features: Mapping[str, float]) -> bool:
+            score = scores[column]
+            return score >= least and (not top or score == max(scores))
+
+        return judge

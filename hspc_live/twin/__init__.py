@@ -1,0 +1,1 @@
+"""The digital twin that the simulated camera films."""

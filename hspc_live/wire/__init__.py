@@ -1,0 +1,1 @@
+"""Messages and links between processes."""

@@ -1,0 +1,238 @@
+"""The messages between the processes of one run. Pixels and scores travel as arrays behind them (`wire.codec`).
+
+Three groups: the path of the data (acquire → segment → sort), the recording (acquire and sort → record), and control
+(supervisor ↔ everyone). Frame numbers are the camera's; `_ns` is host time, in replay the recording's.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from hspc_live.core.values import CellRecord, Receipt, SortCommand
+
+# ---- the path of the data ------------------------------------------------------------------------------------------
+
+
+class Ticket(Struct, frozen=True, array_like=True):
+    """Where a frame's pixels lie in the ring, and which background belongs to it."""
+
+    index: int
+    captured_ns: int
+    received_ns: int
+    slot: int
+    generation: int
+    background: int
+
+
+class SnapshotHead(Struct, frozen=True, array_like=True):
+    """A numbered background; its pixels are the array at the same position behind the message."""
+
+    number: int
+    noise_sd: float
+
+
+class Lease(Struct, frozen=True, tag="lease"):
+    """acquire → segment: segment these frames. Snapshots that the worker does not hold yet ride along as arrays."""
+
+    frames: list[Ticket]
+    shape: tuple[int, int]
+    dtype: str
+    snapshots: list[SnapshotHead]
+
+
+class Want(Struct, frozen=True, tag="want"):
+    """segment → acquire: ready for `credit` more leases."""
+
+    credit: int
+
+
+class ResultHead(Struct, frozen=True, array_like=True):
+    """The scalar part of a `FrameResult`; `objects` and `crops` count its rows in the arrays."""
+
+    index: int
+    captured_ns: int
+    background: int
+    over_cap: int
+    alarms: tuple[str, ...]
+    segment_ns: int
+    objects: int
+    crops: int
+
+
+class Results(Struct, frozen=True, tag="results"):
+    """segment → sort (and sort → record): arrays are objects, crops, windows, masks of all frames, concatenated."""
+
+    frames: list[ResultHead]
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """One line of acquire's log in capture order: a captured frame (`missing` empty) or why it is missing."""
+
+    index: int
+    captured_ns: int
+    received_ns: int
+    missing: str = ""
+    alarm: str = ""
+
+
+class Notices(Struct, frozen=True, tag="notices"):
+    """acquire → sort: what was captured, in capture order."""
+
+    entries: list[Entry]
+
+
+class Lost(Struct, frozen=True, tag="lost"):
+    """acquire → sort: these captured frames will never have a result (their workers died twice)."""
+
+    indices: list[int]
+    reason: str
+
+
+class StreamEnded(Struct, frozen=True, tag="stream-ended"):
+    """acquire → sort: no frame will follow. `error` says why, when it was not the normal end."""
+
+    captured: int
+    error: str = ""
+
+
+class Release(Struct, frozen=True, tag="release"):
+    """sort or record → acquire: done with these frames' pixels."""
+
+    indices: list[int]
+
+
+# ---- the recording -------------------------------------------------------------------------------------------------
+
+
+class Keep(Struct, frozen=True, tag="keep"):
+    """acquire → record: write these frames; new snapshots ride along as arrays, as in `Lease`."""
+
+    frames: list[Ticket]
+    shape: tuple[int, int]
+    dtype: str
+    snapshots: list[SnapshotHead]
+
+
+class FramesEnded(Struct, frozen=True, tag="frames-ended"):
+    """acquire → record: no frame will follow; so many were sent."""
+
+    kept: int
+
+
+class Scores(Struct, frozen=True, tag="scores"):
+    """sort → record: scores (n, classes) of these (frame, view) keys, as one array."""
+
+    keys: list[tuple[int, int]]
+
+
+class Books(Struct, frozen=True, tag="books"):
+    """sort → record: cells that ended, commands sent, receipts."""
+
+    cells: list[CellRecord]
+    commands: list[SortCommand]
+    receipts: list[Receipt]
+
+
+class Note(Struct, frozen=True, tag="note"):
+    """sort → record: something said: arm, disarm, alarm."""
+
+    kind: str
+    detail: str
+    at_ns: int
+
+
+class CloseRecording(Struct, frozen=True, tag="close-recording"):
+    """sort → record: the last message; the ledgers and the summary as JSON text."""
+
+    ledger: str
+    summary: str
+
+
+# ---- control -------------------------------------------------------------------------------------------------------
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """child → supervisor: device or model open; `detail` (JSON text) is what the others need to know."""
+
+    role: str
+    pid: int
+    detail: str = "{}"
+
+
+class Prepared(Struct, frozen=True, tag="prepared"):
+    """child → supervisor: has what the others reported, made its files and links, and can go at once."""
+
+
+class Beat(Struct, frozen=True, tag="beat"):
+    """child → supervisor: alive, in the loop that does the work."""
+
+
+class Said(Struct, frozen=True, tag="said"):
+    """child → supervisor: a line for the person at the terminal."""
+
+    kind: str
+    text: str
+
+
+class Report(Struct, frozen=True, tag="report"):
+    """child → supervisor: finished; the result as JSON text."""
+
+    body: str
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """child → supervisor: gave up; `kind` is the error's class name."""
+
+    kind: str
+    text: str
+
+
+class Hung(Struct, frozen=True, tag="hung"):
+    """acquire → supervisor: this worker holds leases and is silent."""
+
+    worker: str
+
+
+class Prepare(Struct, frozen=True, tag="prepare"):
+    """supervisor → child: everyone is ready; `facts` is JSON text, role → detail, and so is the run's plan."""
+
+    facts: str
+    plan: str
+
+
+class Go(Struct, frozen=True, tag="go"):
+    """supervisor → child: start."""
+
+
+class ArmNow(Struct, frozen=True, tag="arm"):
+    """supervisor → sort: a person arms."""
+
+    by: str
+
+
+class DisarmNow(Struct, frozen=True, tag="disarm"):
+    """supervisor → sort: make the sorter safe."""
+
+    reason: str
+
+
+class WorkerGone(Struct, frozen=True, tag="worker-gone"):
+    """supervisor → acquire: this worker's process has ended; lease its frames once more."""
+
+    worker: str
+
+
+class Drain(Struct, frozen=True, tag="drain"):
+    """supervisor → acquire: stop the camera and let what is under way come to its end."""
+
+
+class Quit(Struct, frozen=True, tag="quit"):
+    """supervisor → child: end now."""
+
+
+ToWorker = Lease
+ToAcquire = Want | Release
+ToSort = Results | Notices | Lost | StreamEnded
+ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | CloseRecording
+ToChild = Prepare | Go | ArmNow | DisarmNow | WorkerGone | Drain | Quit
+ToSupervisor = Ready | Prepared | Beat | Said | Report | Failed | Hung

@@ -1,0 +1,213 @@
+"""The composition root: the only module that knows drivers and models together.
+
+It turns settings into cameras, sorters and engines, and into the functions that the processes of a run start with.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, assert_never
+
+import cv2
+
+from hspc_drivers.looped_camera import LoopedCamera
+from hspc_drivers.replay_camera import ReplayCamera
+from hspc_drivers.simulated_camera import SimulatedFlowCamera
+from hspc_drivers.simulated_sorter import ProcessSorter
+from hspc_drivers.virtual_sorter import VirtualSorter
+from hspc_live.core.clock import Clock, HostClock, VirtualClock
+from hspc_live.core.crop import CropGeometry
+from hspc_live.core.identity import pipeline_id
+from hspc_live.core.protocols import Camera, Sorter
+from hspc_live.core.values import CameraInfo
+from hspc_live.processes.acquire import acquire
+from hspc_live.processes.child import Child, run_child
+from hspc_live.processes.plan import RunPlan
+from hspc_live.processes.record import record
+from hspc_live.processes.segment_worker import segment
+from hspc_live.processes.sort import SortParts, sort
+from hspc_live.processes.supervisor import Target
+from hspc_live.settings import devices
+from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
+from hspc_live.settings.sort import TimingSettings
+from hspc_live.stages.gate import check_gates
+from hspc_models.card import Card, check_fits, find_model, load_card
+from hspc_models.open_engine import open_engine
+
+
+def version() -> str:
+    """The installed version of HSPC Live."""
+    return importlib.metadata.version("hspc-live")
+
+
+def build_camera(settings: RunSettings, clock: Clock, speed: float | None) -> Camera:
+    """The camera that the settings name, not yet open."""
+    match settings.camera:
+        case devices.SimulatedCamera() as simulated:
+            return SimulatedFlowCamera(simulated, clock)
+        case devices.ReplayCamera() as replay:
+            return ReplayCamera(replay, clock, speed)
+        case devices.LoopedCamera() as looped:
+            return LoopedCamera(looped, clock)
+        case _:
+            assert_never(settings.camera)
+
+
+def build_sorter(settings: RunSettings, clock: Clock, diary: Path | None) -> Sorter | None:
+    """The sorter that the settings name: on a virtual clock the same device runs in virtual time."""
+    match settings.sorter:
+        case devices.NoSorter():
+            return None
+        case devices.SimulatedSorter() as simulated:
+            if isinstance(clock, VirtualClock):
+                # time leaps in a recording: silence there says nothing about the host
+                patient = simulated.model_copy(update={"watchdog_ms": 1e12})
+                return VirtualSorter(patient, clock, diary)
+            return ProcessSorter(simulated, diary)
+        case _:
+            assert_never(settings.sorter)
+
+
+def model_card(settings: RunSettings) -> Card | None:
+    """The card of the model in use; None for the null engine. Raises ModelError."""
+    match settings.engine:
+        case TorchEager(model=model):
+            return load_card(find_model(model))
+        case NullEngine():
+            return None
+        case _:
+            assert_never(settings.engine)
+
+
+def crop_geometry(card: Card | None) -> CropGeometry:
+    """The geometry that the model was trained on, or the paper's 64 × 64 at 0.25 µm/px where there is no model."""
+    return card.geometry if card is not None else CropGeometry()
+
+
+def this_pipeline_id(settings: RunSettings, card: Card | None) -> str:
+    """One hash over everything that may change a verdict."""
+    sha256 = card.weights.sha256 if card is not None else ""
+    return pipeline_id(settings.model_dump(mode="json"), sha256, version())
+
+
+def versions() -> dict[str, str]:
+    """What the recording says about the software that made it."""
+    names = ("hspc-live", "numpy", "torch", "opencv-python-headless", "h5py", "pyzmq")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def model_remarks(settings: RunSettings, card: Card | None, um_per_px: float) -> list[str]:
+    """Where card and rig disagree (modality, shear axis, scale), in words."""
+    return check_fits(card, settings.rig, um_per_px) if card is not None else []
+
+
+def delay_problem(timing: TimingSettings, *, simulated: bool, now: datetime) -> str | None:
+    """Why the sort delay may not be trusted: never calibrated (on a real sorter) or too old. None if it may."""
+    if timing.sort_delay_ms is None:
+        return None if simulated else "the sort delay has not been calibrated: run `hspc-live calibrate-delay`"
+    if timing.sort_delay_date is None:
+        return "the sort delay carries no date: calibrate it anew"
+    made = datetime.fromisoformat(timing.sort_delay_date)
+    made = made if made.tzinfo is not None else made.replace(tzinfo=UTC)
+    age_h = (now - made).total_seconds() / 3600
+    if age_h > timing.sort_delay_max_age_h:
+        return f"the sort delay is {age_h:.1f} h old (at most {timing.sort_delay_max_age_h:g} h): calibrate it anew"
+    return None
+
+
+def targets(settings: RunSettings, *, recording: bool) -> dict[str, Target]:
+    """The processes of a run by role, in starting order."""
+    roles: dict[str, Target] = {"sort": sort_process, "acquire": acquire_process}
+    if recording:
+        roles["record"] = record_process
+    for number in range(settings.pipeline.workers):
+        roles[f"segment-{number}"] = segment_process
+    return roles
+
+
+# ---- what the processes start with (module functions, because `spawn` looks them up by name) ------------------------
+
+
+def acquire_process(plan: RunPlan, role: str) -> None:
+    """acquire; a simulated camera leaves its truth behind when the run is over."""
+
+    async def main(child: Child) -> dict[str, Any]:
+        settings = plan.settings
+        clock: Clock = HostClock()
+        camera = build_camera(settings, clock, plan.speed)
+        report = await acquire(child, camera)
+        if isinstance(camera, SimulatedFlowCamera) and plan.truth_path is not None:
+            camera.truth().save(Path(plan.truth_path))
+        if isinstance(camera, ReplayCamera):
+            report["warnings"] = [*camera.warnings, *report["warnings"]]
+        return report
+
+    run_child(plan, role, main)
+
+
+def segment_process(plan: RunPlan, role: str) -> None:
+    """One segment worker."""
+    run_child(plan, role, segment)
+
+
+def record_process(plan: RunPlan, role: str) -> None:
+    """The recorder."""
+
+    async def main(child: Child) -> dict[str, Any]:
+        settings = plan.settings
+        card = model_card(settings)
+        card_json = card.model_dump_json() if card is not None else "{}"
+        return await record(child, this_pipeline_id(settings, card), card_json, versions())
+
+    run_child(plan, role, main)
+
+
+def sort_process(plan: RunPlan, role: str) -> None:
+    """sort: engine and sorter are opened here, in the process that uses them."""
+
+    async def main(child: Child) -> dict[str, Any]:
+        cv2.setNumThreads(1)
+        settings = plan.settings
+        clock: Clock = HostClock() if plan.live else VirtualClock()
+        card = model_card(settings)
+        engine = open_engine(settings.engine)
+        check_gates(settings.sort, engine.classes)
+        sorter = build_sorter(settings, clock, Path(plan.pulse_log) if plan.pulse_log is not None else None)
+        if sorter is not None:
+            sorter.open()
+        geometry = crop_geometry(card)
+        facts = {
+            "classes": list(engine.classes),
+            "geometry": {"size_px": geometry.size_px, "um_per_px": geometry.um_per_px},
+            "engine": engine.name,
+        }
+        parts = SortParts(engine, sorter, clock, facts, partial(_arming_problems, plan, card))
+        return await sort(child, parts)
+
+    run_child(plan, role, main)
+
+
+def _arming_problems(plan: RunPlan, card: Card | None, camera: CameraInfo) -> tuple[str, ...]:
+    """Reasons not to arm. A replay sorts nothing real, so nothing keeps it from being armed."""
+    if not plan.live:
+        return ()
+    settings = plan.settings
+    simulated = isinstance(settings.sorter, devices.SimulatedSorter)
+    stale = delay_problem(settings.sort.timing, simulated=simulated, now=datetime.now(UTC))
+    problems = [stale] if stale is not None else []
+    if not settings.population.prevalence:
+        problems.append("no population is declared (population.prevalence): the purity cannot be predicted")
+    problems += model_remarks(settings, card, camera.um_per_px)
+    if camera.modality is not settings.rig.modality:
+        problems.append(f"the camera films {camera.modality}, the rig is declared as {settings.rig.modality}")
+    return tuple(problems)
+
+
+def settings_json(settings: RunSettings) -> str:
+    """Settings as they travel to the processes and into the recording."""
+    return json.dumps(settings.model_dump(mode="json"))

@@ -1,0 +1,222 @@
+"""The classifier: ResNet-50 with torchvision's parameter names, and the paper's head of two fully connected layers.
+
+Because the names are torchvision's, any torchvision or timm ResNet-50 checkpoint loads (`load_backbone`), and
+torchvision itself is not needed. Checkpoints are untrusted: safetensors, or `.pth` read with `weights_only`; never a
+pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle  # noqa: TID251 - only for the name of the error that `weights_only` raises on a refused file
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hspc_live.core.crop import normalise
+from hspc_live.core.errors import ModelError
+from hspc_live.core.values import Pixels
+
+FEATURES = 2048
+"""Width of the pooled features that the head reads."""
+
+_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
+_EXPANSION = 4
+
+
+class Bottleneck(nn.Module):
+    """The residual block of ResNet-50 v1.5 (He et al. 2016; the stride sits in the 3 × 3, as in torchvision)."""
+
+    def __init__(self, inplanes: int, planes: int, stride: int) -> None:
+        super().__init__()
+        width = planes * _EXPANSION
+        self.conv1 = nn.Conv2d(inplanes, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or inplanes != width:
+            self.downsample = nn.Sequential(nn.Conv2d(inplanes, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inplanes, h, w) → (n, 4 · planes, h / stride, w / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = torch.relu_(self.bn1(self.conv1(x)))
+        x = torch.relu_(self.bn2(self.conv2(x)))
+        return torch.relu_(self.bn3(self.conv3(x)) + shortcut)
+
+
+class CellNet(nn.Module):
+    """ResNet-50 and head. `forward` gives logits; softmax and temperature belong to whoever reads them.
+
+    `channels` is 1 or 3; grey crops are repeated for a three-channel network. `head` lists the widths of the hidden
+    layers: the paper's two fully connected layers are one hidden width and the class layer.
+    """
+
+    def __init__(self, classes: int, channels: int = 1, head: tuple[int, ...] = (256,), dropout: float = 0.3) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ModelError(f"the network takes 1 or 3 input channels, not {channels}")
+        self.channels = channels
+        self.conv1 = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        inplanes = 64
+        for number, (planes, blocks, stride) in enumerate(_STAGES, 1):
+            layer = nn.Sequential()
+            for index in range(blocks):
+                layer.append(Bottleneck(inplanes, planes, stride if index == 0 else 1))
+                inplanes = planes * _EXPANSION
+            self.add_module(f"layer{number}", layer)
+        hidden: list[nn.Module] = []
+        width = FEATURES
+        for size in head:
+            hidden += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
+            width = size
+        self.head = nn.Sequential(*hidden, nn.Linear(width, classes))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation; the last norm of a block starts at 0, which helps from scratch (Goyal et al. 2017)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, Bottleneck):
+                nn.init.zeros_(module.bn3.weight)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled features (n, 2048) of normalised pictures (n, 1 or `channels`, h, w), float."""
+        if x.shape[1] != self.channels:
+            x = x.expand(-1, self.channels, -1, -1)
+        x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
+        for number in range(1, len(_STAGES) + 1):
+            x = self.get_submodule(f"layer{number}")(x)
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes) of normalised pictures (n, 1 or `channels`, h, w), float."""
+        return cast("Tensor", self.head(self.features(x)))
+
+
+class ScoringNet(nn.Module):
+    """What an engine runs: raw crops in, class scores out, so that normalisation is part of the graph.
+
+    `temperature` divides the logits (Guo et al. 2017). A crop with a value that is not finite scores NaN.
+    """
+
+    def __init__(self, network: CellNet, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Scores (n, classes) float32, rows summing to 1, of crops (n, S, S) of any real dtype."""
+        pictures = crops.to(torch.float32).unsqueeze(1)
+        finite = torch.isfinite(pictures).all(dim=3).all(dim=2)
+        pictures = normalise(pictures).contiguous(memory_format=torch.channels_last)
+        scores = torch.softmax(self.network(pictures) / self.temperature, dim=1)
+        return torch.where(finite, scores, torch.nan)
+
+
+def pictures(crops: Pixels) -> Tensor:
+    """Normalised float32 pictures (n, 1, S, S), channels last, of crops (n, S, S): what training feeds the network."""
+    normalised: Tensor = normalise(torch.from_numpy(crops.astype(np.float32)).unsqueeze(1))
+    return normalised.contiguous(memory_format=torch.channels_last)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay the convolution weights out channels last, in place (`Module.to(memory_format=…)` has no types)."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def backbone_names(network: CellNet) -> list[str]:
+    """Names of everything a ResNet-50 checkpoint must bring: parameters and running statistics, without the head."""
+    return [
+        name
+        for name in network.state_dict()
+        if not name.startswith("head.") and not name.endswith("num_batches_tracked")
+    ]
+
+
+def load_backbone(network: CellNet, source: str | Path, sha256: str | None = None) -> None:
+    """Load the ResNet-50 part of a torchvision or timm checkpoint, from a path or a URL, into `network`.
+
+    `.safetensors` or `.pth`/`.pt` (a state dict, also under "state_dict" or "model"). `fc.*` is ignored. A
+    three-channel first layer is summed for a one-channel network: the same answer as repeating the grey picture.
+    `sha256` is compulsory for a URL. Raises ModelError: unreadable, wrong hash, refused pickle, or tensors missing or
+    of another shape.
+    """
+    data = _fetch(str(source), sha256)
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256.lower():
+        raise ModelError(f"{source}: SHA-256 is {found}, expected {sha256.lower()}")
+    state = _tensors(str(source), data)
+    wanted = network.state_dict()
+    missing = [name for name in backbone_names(network) if name not in state]
+    if missing:
+        raise ModelError(
+            f"{source}: not a ResNet-50 checkpoint with torchvision's names; {len(missing)} tensors are missing, "
+            f"the first is {missing[0]}"
+        )
+    if state["conv1.weight"].shape[1:2] == (3,) and network.channels == 1:
+        state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
+    backbone = {name: tensor for name, tensor in state.items() if name in wanted and not name.startswith("head.")}
+    for name, tensor in backbone.items():
+        if tensor.shape != wanted[name].shape:
+            raise ModelError(f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}")
+    network.load_state_dict(backbone, strict=False)
+
+
+def _fetch(source: str, sha256: str | None) -> bytes:
+    """The bytes of a path or of an http(s)/file URL."""
+    if not source.startswith(("http://", "https://", "file://")):
+        try:
+            return Path(source).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{source}: cannot read the checkpoint: {error.strerror or error}") from error
+    if sha256 is None:
+        raise ModelError(f"{source}: a checkpoint from a URL needs its sha256 beside it")
+    try:
+        with urllib.request.urlopen(source, timeout=60) as answer:  # the hash decides what is trusted
+            return cast("bytes", answer.read())
+    except (urllib.error.URLError, OSError) as error:
+        raise ModelError(f"{source}: cannot download the checkpoint: {error}") from error
+
+
+def _tensors(source: str, data: bytes) -> dict[str, Tensor]:
+    """The state dict in `data`, by the kind of file that `source` names."""
+    if source.endswith(".safetensors"):
+        try:
+            return safetensors.torch.load(data)
+        except safetensors.SafetensorError as error:
+            raise ModelError(f"{source}: not a safetensors file: {error}") from error
+    return _torch_tensors(source, data)
+
+
+def _torch_tensors(source: str, data: bytes) -> dict[str, Tensor]:
+    """A `.pth` state dict; anything but tensors in plain containers is refused by torch itself."""
+    try:
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{source}: refused: not a plain PyTorch state dict ({reason})") from error
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping):
+        raise ModelError(f"{source}: holds a {type(loaded).__name__}, expected a state dict")
+    return {
+        str(name).removeprefix("module."): value for name, value in loaded.items() if isinstance(value, Tensor)
+    }

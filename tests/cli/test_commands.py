@@ -1,0 +1,138 @@
+"""The commands as a user types them: what they print, and that `--json` is one JSON object and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from hspc_live.settings.shipped import shipped_config, shipped_configs
+
+RIG = shipped_config("rigs/twin_flow")
+NULL = ("--set", "engine.kind=null")
+SMALL = (
+    *NULL,
+    *("--set", "camera.twin.height_px=96", "--set", "camera.twin.frames_per_s=50"),
+    *("--set", "camera.twin.velocity_um_s=2000", "--set", "sort.track.velocity_um_s=2000"),
+    *("--set", "sort.track.velocity_sd_um_s=400", "--set", "sort.outlets.0.mode=recovery"),
+    *("--set", "camera.twin.junction_um=1200", "--set", "sort.timing.junction_um=1200"),
+)
+
+
+def plain(said) -> dict:
+    """The one JSON object on stdout."""
+    assert said.code == 0, said.err
+    value = json.loads(said.out)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_help_names_every_command(hspc_live):
+    said = hspc_live("--help")
+    assert said.code == 0
+    for command in "demo run replay inspect check schema doctor worker calibrate-delay bench".split():
+        assert command in said.out
+
+
+def test_check_says_valid_and_which_pipeline_it_is(hspc_live):
+    found = plain(hspc_live("check", RIG, "--json"))
+    assert found["valid"] and found["model"] == "twin-lsm" and found["classes"] == ["LT-HSC", "ST-HSC", "MPP"]
+    other = plain(hspc_live("check", RIG, "--json", "--set", "sort.close.views=2"))
+    assert other["pipeline_id"] != found["pipeline_id"]
+    assert "valid" in hspc_live("check", RIG).out
+
+
+def test_check_says_why_a_rig_would_not_arm(hspc_live):
+    stale = ("sort_delay_ms=500", "sort_delay_velocity_um_s=4000", "sort_delay_date=2020-01-01T00:00:00")
+    flags = [part for text in stale for part in ("--set", f"sort.timing.{text}")]
+    [remark] = plain(hspc_live("check", RIG, "--json", *NULL, *flags))["remarks"]
+    assert "calibrate" in remark
+
+
+def test_the_schema_is_that_of_the_settings(hspc_live):
+    schema = plain(hspc_live("schema"))
+    assert {"camera", "sort", "sorter", "pipeline"} <= schema["properties"].keys()
+
+
+def test_doctor_finds_this_machine_fit(hspc_live):
+    found = plain(hspc_live("doctor", "--json"))
+    assert found["problems"] == [] and found["cores"] >= 1 and "intact" in found["model"]
+    assert found["shipped_settings"] == shipped_configs() and found["packages"]["numpy"] == np.__version__
+    assert found["ring_folder_free_gib"] is not None and found["clock"]["resolution_ns"] < 1000
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    path = tmp_path / "foreign.rtdc"
+    with h5py.File(path, "w") as file:
+        file.attrs["imaging:pixel size"], file.attrs["imaging:frame rate"] = 0.34, 1000.0
+        file["events/frame"], file["events/time"] = np.arange(6), np.arange(6) / 1000
+        file["events/image"] = np.full((6, 80, 120), 90, np.uint8)
+    return path
+
+
+def test_inspect_says_what_a_recording_holds(hspc_live, foreign):
+    found = plain(hspc_live("inspect", foreign, "--json"))
+    assert (found["kind"], found["frames"], found["readable_frames"], found["loss"]) == ("rtdc", 6, 6, None)
+    assert str(foreign) in hspc_live("inspect", foreign).out
+    assert plain(hspc_live("inspect", foreign, "--json", "--fps", "500"))["frames_per_s"] == 500
+
+
+def test_inspect_says_what_cannot_be_read_and_ends_with_its_own_code(hspc_live, foreign):
+    with h5py.File(foreign, "r+") as file:
+        images = file["events/image"][:4]
+        del file["events/image"]
+        file["events/image"] = images
+    said = hspc_live("inspect", foreign, "--json")
+    assert said.code == 10 and json.loads(said.out)["readable_frames"] == 4 and str(foreign) in said.err
+
+
+def test_bench_pipeline_reports_rates_stages_and_the_bare_engine(hspc_live):
+    short = ("--frames", "1500", "--repeats", "2", "--set", "camera.distinct=32")
+    found = plain(hspc_live("bench", "pipeline", "--engine", "null", "--json", *short))
+    assert found["frames"] == 1500 and found["repeats"] == 2
+    assert found["cells_per_s"] > 0 and found["engine_cells_per_s"] > found["cells_per_s"]
+    low, high = found["frames_per_s_range"]
+    assert low <= found["frames_per_s"] <= high
+    assert 0 <= found["overhead_fraction"] <= 1
+    assert found["us_per_cell"].keys() == {"acquire", "segment", "receive", "sort_core", "engine"}
+    assert found["latency_ms"]["n"] > 0
+
+
+def test_calibrate_delay_writes_lines_for_a_settings_file_and_overwrites_nothing(hspc_live, tmp_path):
+    out = tmp_path / "delay.yaml"
+    flags = ("--beads", "5", "--out", out, "--set", "camera.twin.height_px=96")
+    found = plain(hspc_live("calibrate-delay", RIG, *flags, "--json"))
+    written = yaml.safe_load(out.read_text())
+    assert found["delay_ms"] > 0 and found["out"] == str(out)
+    assert written["sort"]["timing"]["sort_delay_ms"] == pytest.approx(found["delay_ms"], rel=1e-3)
+    before = out.read_bytes()
+    again = hspc_live("calibrate-delay", RIG, *flags)
+    assert again.code == 4 and str(out) in again.err and out.read_bytes() == before
+
+
+def test_calibrate_delay_needs_the_twin(hspc_live):
+    said = hspc_live("calibrate-delay", shipped_config("replay_rtdc"))
+    assert said.code == 2 and "simulated" in said.err
+
+
+def test_the_demo_sorts_and_leaves_recording_summary_and_pictures(hspc_live, tmp_path):
+    out = tmp_path / "demo"
+    summary = plain(hspc_live("demo", "--seconds", "3", "--seed", "5", "--out", out, "--json", *SMALL))
+    assert summary["ledger"]["balanced"] and summary["frames"]["captured"] >= 100
+    assert summary["sort"].keys() >= {"purity", "purity_interval", "recovery", "predicted_purity", "predicted_interval"}
+    assert "consistency_rate" in summary["model"]
+    assert json.loads((out / "summary.json").read_text())["decisions_sha256"] == summary["decisions_sha256"]
+    assert (out / "recording.rtdc").stat().st_size > 10_000
+    pictures = list(out.rglob("*.png"))
+    assert pictures and all(picture.stat().st_size > 1000 for picture in pictures)
+
+
+def test_without_json_a_table_is_printed_for_a_person(hspc_live):
+    said = hspc_live("run", RIG, "--for", "1s", *SMALL)
+    assert said.code == 0 and "balanced" in said.out and "captured" in said.out
+    assert "running" in said.err and "{" not in said.out

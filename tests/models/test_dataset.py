@@ -1,0 +1,73 @@
+"""Labelled crops survive the file, and a wrong file says what is wrong."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from hspc_live.core.errors import OutputError, RecordingError
+from hspc_models.dataset import LabelledCrops, read_crops, write_crops
+
+
+def some_crops(n=6, dtype=np.uint16):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, np.iinfo(dtype).max, (n, 32, 32)).astype(dtype)
+    return LabelledCrops(images, np.arange(n) % 3, ("µ", "B", "C"), np.arange(n) // 2, 0.25, "made up")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_round_trip(tmp_path, dtype):
+    crops = some_crops(dtype=dtype)
+    write_crops(tmp_path / "crops.h5", crops)
+    back = read_crops(tmp_path / "crops.h5")
+    assert back.images.dtype == dtype and np.array_equal(back.images, crops.images)
+    assert np.array_equal(back.labels, crops.labels) and np.array_equal(back.groups, crops.groups)
+    assert (back.names, back.um_per_px, back.provenance) == (crops.names, 0.25, "made up")
+
+
+def test_nothing_is_overwritten(tmp_path):
+    write_crops(tmp_path / "crops.h5", some_crops())
+    with pytest.raises(OutputError, match=r"crops\.h5"):
+        write_crops(tmp_path / "crops.h5", some_crops())
+
+
+def test_classes_come_in_the_cards_order():
+    some = some_crops().in_order(("C", "µ"))
+    assert some.labels.tolist() == [1, 0, 1, 0] and some.names == ("C", "µ")
+    with pytest.raises(RecordingError, match="no crops of D"):
+        some_crops().in_order(("C", "D"))
+
+
+def spoil(path, key, value):
+    with h5py.File(path, "r+") as file:
+        if key in file:
+            del file[key]
+            if value is not None:
+                file[key] = value
+        else:
+            file.attrs[key] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format", "else", "format is not"),
+        ("label", np.zeros(3, np.int64), "different lengths"),
+        ("label", np.full(6, 7), "outside label_names"),
+        ("image", np.zeros((6, 32, 32), np.float32), "float32"),
+        ("group", None, "cannot read"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong(tmp_path, key, value, message):
+    path = tmp_path / "crops.h5"
+    write_crops(path, some_crops())
+    spoil(path, key, value)
+    with pytest.raises(RecordingError, match=message):
+        read_crops(path)
+
+
+def test_not_hdf5(tmp_path):
+    (tmp_path / "crops.h5").write_bytes(b"")
+    with pytest.raises(RecordingError, match=r"crops\.h5"):
+        read_crops(tmp_path / "crops.h5")

@@ -1,0 +1,215 @@
+"""The camera half of acquire: every frame is booked once, whatever the camera does; a bad one ends the run."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hspc_live.core.errors import DataLoss, DeviceError
+from hspc_live.core.protocols import EndOfStream
+from hspc_live.core.values import CameraInfo, Frame, Modality
+from hspc_live.processes.capture import Capture, Captured
+from hspc_live.settings.schema import RunSettings
+from hspc_live.wire.ring import PixelRing
+
+SHAPE = (24, 32)
+SLOTS = 4
+PERIOD_NS = 10_000_000
+
+
+def picture(index: int, shape: tuple[int, int] = SHAPE, dtype: str = "uint8") -> NDArray:
+    return np.random.default_rng(index).integers(90, 110, shape).astype(dtype)
+
+
+def frame(index: int, *, at_ns: int | None = None, pixels: NDArray | None = None) -> Frame:
+    captured_ns = (index + 1) * PERIOD_NS if at_ns is None else at_ns
+    return Frame(index, captured_ns, captured_ns, picture(index) if pixels is None else pixels)
+
+
+class Film:
+    """A camera that hands over prepared frames; an exception among them is raised, None is a wait without a frame."""
+
+    def __init__(self, *frames: Frame | Exception | None) -> None:
+        self._frames = deque(frames)
+        self.running = False
+
+    def open(self) -> CameraInfo:
+        return info()
+
+    def start(self) -> None:
+        self.running = True
+
+    def read(self, timeout_s: float) -> Frame | None:
+        assert self.running
+        if not self._frames:
+            raise EndOfStream
+        item = self._frames.popleft()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def stop(self) -> None:
+        self.running = False
+
+    def close(self) -> None:
+        self.running = False
+
+
+def info(*, counts_gaps: bool = True) -> CameraInfo:
+    return CameraInfo(*SHAPE, "uint8", 0.3, 100.0, Modality.DIC, counts_gaps=counts_gaps)
+
+
+Open = Callable[..., Capture]
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Iterator[Open]:
+    """Starts a capture on a ring of four slots."""
+    settings = RunSettings.model_validate({"pipeline": {"ring_slots": SLOTS}})
+    opened: list[Capture] = []
+    with PixelRing.create(tmp_path, SLOTS, SHAPE[0] * SHAPE[1]) as ring:
+
+        def start(camera: Film, *, live: bool = True, counts_gaps: bool = True, wake=lambda: None) -> Capture:
+            one = Capture(camera, info(counts_gaps=counts_gaps), settings, ring, live=live, wake=wake)
+            opened.append(one)
+            one.start()
+            return one
+
+        yield start
+        for one in opened:
+            one.stop()
+            one.join()
+
+
+def whole(one: Capture) -> list[Captured]:
+    one.join()
+    return one.take()
+
+
+def logged(items: list[Captured]) -> list[tuple[int, str]]:
+    return [(item.entry.index, item.entry.missing) for item in items]
+
+
+def test_frames_are_logged_in_order_with_a_slot_and_a_background_each(capture):
+    camera = Film(*map(frame, range(3)))
+    one = capture(camera)
+    items = whole(one)
+    assert logged(items) == [(0, ""), (1, ""), (2, "")]
+    assert len({item.ticket.slot for item in items}) == 3
+    assert all(item.snapshot.number == item.ticket.background for item in items)
+    assert (one.captured, one.error, one.finished, camera.running) == (3, None, True, False)
+
+
+def test_a_gap_in_the_camera_s_numbers_is_booked_frame_by_frame_with_its_times(capture):
+    one = capture(Film(frame(0), frame(4)))
+    items = whole(one)
+    assert logged(items) == [(0, ""), (1, "camera"), (2, "camera"), (3, "camera"), (4, "")]
+    assert [item.entry.captured_ns for item in items] == [(i + 1) * PERIOD_NS for i in range(5)]
+    assert (one.captured, one.dropped) == (5, {"camera": 3})
+
+
+def test_a_gap_in_a_file_without_its_empty_frames_is_no_drop(capture):
+    one = capture(Film(frame(0), frame(4)), counts_gaps=False)
+    assert logged(whole(one)) == [(0, ""), (4, "")]
+    assert one.captured == 2 and not one.dropped
+
+
+@pytest.mark.parametrize(
+    ("index", "said"), [(0, "jumped from 2 to 0"), (1, "jumped from 2 to 1"), (10**9, "jumped from 2")]
+)
+def test_frame_numbers_that_jump_end_the_stream_and_are_said(capture, index, said):
+    one = capture(Film(frame(1), frame(2), frame(index, at_ns=9 * PERIOD_NS), frame(3)))
+    assert logged(whole(one)) == [(1, ""), (2, "")]
+    assert said in one.error
+
+
+def test_a_repeated_frame_of_a_file_ends_the_stream_and_is_said(capture):
+    one = capture(Film(frame(1), frame(1)), counts_gaps=False)
+    assert logged(whole(one)) == [(1, "")] and "came after frame 1" in one.error
+
+
+@pytest.mark.parametrize(
+    "pixels", [picture(2, (24, 30)), picture(2, (30, 24)), picture(2, dtype="uint16")], ids=["width", "turned", "type"]
+)
+def test_a_frame_of_another_format_ends_the_run_and_names_both(capture, pixels):
+    one = capture(Film(frame(0), frame(1), frame(2, pixels=pixels), frame(3)))
+    assert logged(whole(one)) == [(0, ""), (1, "")], "what came before is kept"
+    assert "frame 2" in one.error and "24 x 32" in one.error and "new run" in one.error
+
+
+def test_frozen_frames_are_marked_but_kept(capture):
+    still = picture(0)
+    one = capture(Film(frame(0, pixels=still), frame(1, pixels=still.copy()), frame(2)))
+    assert [item.entry.alarm for item in whole(one)] == ["", "frozen", ""]
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_saturated_frames_pass_through(capture, level):
+    flat = np.full(SHAPE, level, np.uint8)
+    assert logged(whole(capture(Film(frame(0, pixels=flat), frame(1))))) == [(0, ""), (1, "")]
+
+
+def test_time_that_runs_backwards_is_handed_on_as_it_is(capture):
+    """The sort core refuses to track such a frame, and says so; here nothing may break."""
+    one = capture(Film(frame(0, at_ns=500), frame(1, at_ns=400), frame(5, at_ns=300)))
+    items = whole(one)
+    assert logged(items) == [(0, ""), (1, ""), (2, "camera"), (3, "camera"), (4, "camera"), (5, "")]
+    assert one.error is None and items[-1].entry.captured_ns == 300
+
+
+def test_live_a_full_ring_drops_and_says_so(capture):
+    one = capture(Film(*map(frame, range(SLOTS + 3))))
+    items = whole(one)
+    assert logged(items)[SLOTS:] == [(i, "ring_full") for i in range(SLOTS, SLOTS + 3)]
+    assert one.dropped == {"ring_full": 3} and one.captured == SLOTS + 3
+
+
+def test_replay_waits_for_a_slot_and_drops_nothing(capture):
+    news = threading.Semaphore(0)
+    one = capture(Film(*map(frame, range(SLOTS + 3))), live=False, wake=news.release)
+    items: list[Captured] = []
+    while not (one.finished and not one.pending):
+        assert news.acquire(timeout=30), f"the capture stopped after {len(items)} frames"
+        for item in one.take():
+            one.free(item.ticket.slot)
+            items.append(item)
+    assert logged(items) == [(i, "") for i in range(SLOTS + 3)] and not one.dropped
+
+
+def test_a_stop_ends_the_wait_for_a_slot(capture):
+    one = capture(Film(*map(frame, range(SLOTS + 3))), live=False)
+    one.stop()
+    one.join()
+    assert one.finished and one.error is None and len(one.take()) <= SLOTS
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (DeviceError("the cable is out"), "the cable is out"),
+        (DataLoss("half the file is gone"), "data loss: half the file is gone"),
+        (RuntimeError("bug"), "camera driver failed: RuntimeError: bug"),
+    ],
+)
+def test_a_failing_camera_ends_the_stream_and_what_came_before_is_kept(capture, failure, said):
+    camera = Film(frame(0), failure, frame(1))
+    one = capture(camera)
+    assert logged(whole(one)) == [(0, "")]
+    assert one.error == said and not camera.running
+
+
+def test_a_live_camera_that_falls_silent_is_an_error(capture, monkeypatch):
+    monkeypatch.setattr("hspc_live.processes.capture.STALL_S", 0.05)
+
+    class Silent(Film):
+        def read(self, timeout_s: float) -> Frame | None:
+            return super().read(timeout_s) if self._frames else None
+
+    one = capture(Silent(frame(0)))
+    assert logged(whole(one)) == [(0, "")] and "no frame for" in one.error
