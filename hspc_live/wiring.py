@@ -112,9 +112,11 @@ def delay_problem(timing: TimingSettings, *, simulated: bool, now: datetime) -> 
         return None if simulated else "the sort delay has not been calibrated: run `hspc-live calibrate-delay`"
     if timing.sort_delay_date is None:
         return "the sort delay carries no date: calibrate it anew"
-    made = datetime.fromisoformat(timing.sort_delay_date)
+    made = timing.sort_delay_date
     made = made if made.tzinfo is not None else made.replace(tzinfo=UTC)
     age_h = (now - made).total_seconds() / 3600
+    if age_h < 0:
+        return f"the sort delay is dated {-age_h:.1f} h in the future: check the clock, calibrate it anew"
     if age_h > timing.sort_delay_max_age_h:
         return f"the sort delay is {age_h:.1f} h old (at most {timing.sort_delay_max_age_h:g} h): calibrate it anew"
     return None

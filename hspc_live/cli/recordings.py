@@ -16,8 +16,8 @@ from hspc_live.recording.inspect import summarise
 
 def inspect(
     recording: Annotated[Path, typer.Argument(help="A recording of HSPC Live, or any RT-DC file.")],
-    um_per_px: Annotated[float | None, typer.Option(help="Overrule the recording's pixel size.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Overrule the recording's frame rate.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(min=1e-3, help="Overrule the recording's pixel size.")] = None,
+    fps: Annotated[float | None, typer.Option(min=1e-3, help="Overrule the recording's frame rate.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not read every picture.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -17,7 +17,7 @@ from hspc_live.cli.score import predicted, score
 from hspc_live.core.errors import SettingsError
 from hspc_live.recording.reader import open_recording
 from hspc_live.report.draw import draw
-from hspc_live.settings.devices import NoSorter, ReplayCamera, SimulatedCamera, SimulatedSorter
+from hspc_live.settings.devices import LoopedCamera, NoSorter, ReplayCamera, SimulatedCamera, SimulatedSorter
 from hspc_live.settings.load import load, load_text
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.shipped import shipped_config
@@ -57,6 +57,8 @@ def run(
     settings = load(config, [*calibrated(delay), *(set_ or [])])
     if isinstance(settings.camera, ReplayCamera):
         raise SettingsError(f"{config}: camera.kind is replay; use `hspc-live replay RECORDING --config {config}`")
+    if isinstance(settings.camera, LoopedCamera):
+        raise SettingsError(f"{config}: camera.kind is looped; use `hspc-live bench pipeline --config {config}`")
     duration = seconds(for_)
     if duration is not None:
         _say_prediction(settings, duration)
@@ -80,8 +82,8 @@ def replay(
     config: Annotated[Path | None, typer.Option(help="Default: the recording's own, or those for RT-DC.")] = None,
     speed_: Annotated[str, typer.Option("--speed", help="max, 1 (as recorded) or another factor.")] = "max",
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Segment worker processes.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Overrule the recording's pixel size.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Overrule the recording's frame rate.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(min=1e-3, help="Overrule the recording's pixel size.")] = None,
+    fps: Annotated[float | None, typer.Option(min=1e-3, help="Overrule the recording's frame rate.")] = None,
     out: Out = None,
     set_: Set = None,
     as_json: Json = False,

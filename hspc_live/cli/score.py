@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import msgspec
-
 from hspc_live.cli.execute import Outcome
 from hspc_live.core.clock import NS_PER_S
-from hspc_live.core.values import CellRecord
+from hspc_live.recording.reader import open_recording
+from hspc_live.recording.tables import cell_records
 from hspc_live.settings.devices import SimulatedCamera
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.sort import Outlet, ScoreGate
@@ -86,7 +85,10 @@ def score(settings: RunSettings, card: Card | None, outcome: Outcome, seconds: f
     if outcome.truth is None or not outcome.truth.is_file() or not isinstance(settings.camera, SimulatedCamera):
         return scored
     truth = FlowTruth.load(outcome.truth)
-    records = msgspec.convert(outcome.report.reports["sort"]["records"], list[CellRecord])
+    if outcome.recording is None:
+        return scored
+    with open_recording(outcome.recording) as recording:
+        records = cell_records(recording)
     classes = card.classes if card is not None else tuple(settings.population.prevalence)
     scored["model"] = score_cells(records, truth, classes)
     if outcome.diary is not None and outcome.diary.is_file():

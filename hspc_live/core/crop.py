@@ -77,7 +77,8 @@ def cut(
     x0, y0, size = _reach(x_px, y_px, um_per_px, geometry)
     still = None if background is None else _window(background, x0, y0, size)
     light = light_of(_window(pixels, x0, y0, size), still)
-    return cut_all(light, [(x_px - x0, y_px - y0)], um_per_px, geometry, pixels.dtype)[0]
+    (crop,) = cut_all(light, [(x_px - x0, y_px - y0)], um_per_px, geometry, pixels.dtype)
+    return cast("Pixels", crop)
 
 
 def cut_all(
@@ -99,7 +100,7 @@ def cut_all(
         x0, y0, size = _reach(x_px, y_px, um_per_px, geometry)
         patch = _window(light, x0, y0, size)
         if scale > 1.0:  # minification: a small Gaussian first, or fine texture would alias
-            patch = cv2.GaussianBlur(patch, (0, 0), 0.5 * (scale * scale - 1.0) ** 0.5 + 1e-3)
+            patch = cast("Light", cv2.GaussianBlur(patch, (0, 0), 0.5 * (scale * scale - 1.0) ** 0.5 + 1e-3))
         cv2.warpAffine(
             patch,
             np.array([[scale, 0.0, x_px - x0 + first], [0.0, scale, y_px - y0 + first]], dtype=np.float64),

@@ -58,6 +58,7 @@ class _InFlight:
     ticket: Ticket
     snapshot: Snapshot
     holders: int
+    wanted: bool = True  # by sort: it has neither had the result nor given the frame up
 
 
 class Acquire:
@@ -234,6 +235,7 @@ class Acquire:
             flight = self._frames.get(index)
             if flight is None:
                 continue
+            flight.wanted = flight.wanted and not of_lease
             flight.holders -= 1
             if flight.holders == 0:
                 del self._frames[index]
@@ -245,8 +247,10 @@ class Acquire:
             group: list[int] = []
             while self._waiting and len(group) < self._pipeline.frames_per_lease:
                 index = self._waiting.popleft()
-                if index in self._frames and (index not in self._again or self._leases.waiting(index)):
-                    group.append(index)  # else its result came after all, from the worker that was given up
+                flight = self._frames.get(index)
+                known = index not in self._again or self._leases.waiting(index)
+                if flight is not None and flight.wanted and known:
+                    group.append(index)  # else its result came after all, or sort has given it up
                 self._again.discard(index)
             if not group:
                 return

@@ -144,14 +144,14 @@ class Capture:
                 f"{self._info.dtype} {self._info.height_px} x {self._info.width_px}: start a new run for a new format"
             )
         self._book_gap(frame)
-        self.captured += 1
         alarm = "frozen" if self._previous is not None and np.array_equal(pixels, self._previous) else ""
         self._previous = pixels
         snapshot = self._background.update(pixels, frame.captured_ns, frame.background)
         if snapshot is not None:
             self._snapshot = snapshot
         assert self._snapshot is not None, "the first frame yields a snapshot"
-        slot = self._slot()
+        slot = self._slot()  # ends the stream if the run is stopped while it waits: then this frame was never taken
+        self.captured += 1
         if slot is None:
             self.dropped["ring_full"] += 1
             self._emit(Captured(Entry(frame.index, frame.captured_ns, frame.received_ns, "ring_full", alarm)))

@@ -34,7 +34,7 @@ from hspc_live.core.events import (
     Tick,
 )
 from hspc_live.core.protocols import Engine, Sorter
-from hspc_live.core.values import CameraInfo
+from hspc_live.core.values import CameraInfo, ReceiptKind
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
 from hspc_live.processes.inference import Inference
@@ -50,6 +50,7 @@ from hspc_live.wire.messages import ArmNow, DisarmNow, Entry, Lost, Notices, Rel
 LOOP_S = 0.01
 HEARTBEAT_NS = 50_000_000
 RECEIPT_GRACE_NS = NS_PER_S
+AT_REST = frozenset({"watchdog", "disarmed"})  # refusals that say the device will not take the next command either
 ACQUIRE = b"acquire"
 
 
@@ -84,7 +85,7 @@ class Sort:
         self._core = SortCore(settings.sort, parts.engine.classes)
         self._inference = Inference(parts.engine, p99_ms)
         self._scribe = Scribe(child, facts["record"]["address"] if plan.recording else None, live=plan.live)
-        self._tally = Tally(live=plan.live, keep_records=plan.truth_path is not None)
+        self._tally = Tally(live=plan.live)
         self._in = link
         self._camera = camera_info(facts["acquire"])
         self._decoder = Decoder[ToSort](ToSort)
@@ -286,7 +287,11 @@ class Sort:
 
     async def _score_group(self) -> None:
         """Replay: score what the last group of frames asked for, before the next frame is looked at."""
-        scored = await asyncio.to_thread(self._inference.run_all)
+        scoring = asyncio.ensure_future(asyncio.to_thread(self._inference.run_all))
+        while not scoring.done():
+            await asyncio.wait({scoring}, timeout=0.1)
+            self._child.turn()
+        scored = scoring.result()
         if scored is not None:
             await self._scribe.scores(scored)
             self._feed(scored)
@@ -323,6 +328,10 @@ class Sort:
         if receipts:
             self._scribe.receipts(receipts)
             self._feed(Received(receipts))
+            refused = {r.reason for r in receipts if r.kind is ReceiptKind.REFUSED} & AT_REST
+            if refused and self._core.armed:  # whatever we believe, the device does not sort
+                why = ", ".join(sorted(refused))
+                self._feed(Disarm(f"the sorter has disarmed itself ({why}): was the host silent?"))
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
@@ -381,8 +390,7 @@ class Sort:
             "views": self._inference.views,
         }
         report["unrecorded_messages"] = self._scribe.unrecorded
-        summary = {key: value for key, value in report.items() if key != "records"}
-        await self._scribe.end(report["ledgers"], summary)
+        await self._scribe.end(report["ledgers"], report)
         return report
 
 

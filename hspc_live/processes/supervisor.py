@@ -25,7 +25,7 @@ from typing import Any, assert_never
 from msgspec import Struct
 
 from hspc_live.core import errors
-from hspc_live.core.errors import DeviceError, HspcError
+from hspc_live.core.errors import DeviceError, HspcError, WireError
 from hspc_live.processes.plan import RunPlan
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.links import Link
@@ -54,6 +54,7 @@ START_S = 120.0
 SILENT_S = 10.0
 LEAST_SILENCE_S = 1.0
 END_S = 30.0
+DRAIN_S = 60.0
 STOP_S = 1.0
 TURN_S = 0.02
 MOST_RESTARTS = 20
@@ -188,6 +189,9 @@ class Supervisor:
                 return
             if not self._draining and for_s is not None and time.monotonic() - started >= for_s:
                 self._drain("time is up")
+            if self._draining and time.monotonic() - self._drained_at > DRAIN_S:
+                self._fail("acquire", HspcError(f"what was under way did not come to its end in {DRAIN_S:.0f} s"))
+                return
             self._notice_silence()
 
     def _drain(self, why: str) -> None:
@@ -225,8 +229,12 @@ class Supervisor:
         while (got := self._link.try_recv()) is not None:
             sender, parts = got
             assert sender is not None
-            name = sender.decode()
-            message = self._decoder.decode(parts).message
+            name = sender.decode(errors="replace")
+            try:
+                message = self._decoder.decode(parts).message
+            except WireError as error:  # e.g. a worker of another version that wants to join
+                self._listen(name, "not-understood", str(error))
+                continue
             child = self._children.get(name)
             if child is None:
                 self._visit(name, message)

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from hspc_live.core.clock import NS_PER_MS
@@ -29,9 +28,8 @@ def percentiles_ms(samples_ns: list[int]) -> dict[str, Any]:
 class Tally:
     """Counts; every method is called from the sort loop."""
 
-    def __init__(self, *, live: bool, keep_records: bool) -> None:
+    def __init__(self, *, live: bool) -> None:
         self._live = live
-        self._records: list[CellRecord] | None = [] if keep_records else None
         self._first_captured_ns: int | None = None
         self._received: dict[int, int] = {}
         self._latency_ns: list[int] = []
@@ -72,8 +70,6 @@ class Tally:
     def closed(self, record: CellRecord) -> None:
         """A cell's last word."""
         self.verdicts.add(record)
-        if self._records is not None:
-            self._records.append(record)
 
     def report(self) -> dict[str, Any]:
         """Plain data for the summary."""
@@ -88,6 +84,5 @@ class Tally:
             "frames_fed": self.frames,
             "detections": self.detections,
             "first_captured_ns": self._first_captured_ns,
-            "records": msgspec.to_builtins(self._records) if self._records is not None else [],
             "span_ns": self.last_ns - self.first_ns if self.first_ns is not None and self.last_ns is not None else 0,
         }

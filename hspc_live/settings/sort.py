@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -119,7 +120,7 @@ class TimingSettings(Section):
         None, gt=0, description="calibrated: decision line to junction at `sort_delay_velocity_um_s`; None is geometry"
     )
     sort_delay_velocity_um_s: float | None = Field(None, gt=0)
-    sort_delay_date: str | None = Field(None, description="ISO date-time of the calibration; stale = no arming")
+    sort_delay_date: datetime | None = Field(None, description="ISO date-time of the calibration; stale = no arming")
     sort_delay_max_age_h: float = Field(24.0, gt=0)
     transit_sd_fraction: float = Field(0.004, ge=0, description="relative spread of the transit time beyond the fit")
     k_sigma: float = Field(3.0, gt=0, description="half the pulse, in standard deviations of the arrival")

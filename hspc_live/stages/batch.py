@@ -69,8 +69,9 @@ def next_batch(
     """Split `waiting` into (batch to infer now, views that cannot make their deadline); the rest keeps waiting.
 
     `p99_ms` is the engine's own table: bucket size → p99 in milliseconds; it must not be empty. `single_ms` is what the
-    smallest bucket usually takes (its p99 if not given): what has less time left than that is given up. The tail decides
-    how much to take at once, the usual time whether to try at all, or one slow batch would waste all cells after it.
+    smallest bucket usually takes (its p99 if not given): what has less time left than that is given up. The tail
+    decides how much to take at once, the usual time whether to try at all, or one slow batch would waste all cells
+    after it.
     """
     by_deadline = sorted(waiting, key=lambda c: (c.deadline_ns, c.frame, c.view))
     buckets = sorted(p99_ms)

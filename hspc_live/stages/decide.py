@@ -349,8 +349,9 @@ class Decider:
         outcome = OUTCOMES[cell.state]
         del self.cells[cell.number]
         self._ledger.close_cell(outcome, reason)
-        if reason == "late" and cell.decided_ns is None:
+        if reason == "late":
             self._ledger.late += 1
+            self._ledger.gated -= cell.decided_ns is not None  # judged in time, commanded too late: not met
         cell.company = []
         record = CellRecord(
             cell=cell.number,

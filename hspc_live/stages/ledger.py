@@ -74,8 +74,8 @@ class Ledger:
     views: ViewBook = field(default_factory=ViewBook)
     cells: CellBook = field(default_factory=CellBook)
     commands: CommandBook = field(default_factory=CommandBook)
-    gated: int = 0  # cells whose gates were judged in time
-    late: int = 0  # cells for which no verdict came in time
+    gated: int = 0  # cells whose gates were judged in time and that were not too late afterwards
+    late: int = 0  # cells for which verdict or command came too late
 
     def close_cell(self, outcome: CellOutcome, reason: str) -> None:
         """Book the outcome of one cell."""

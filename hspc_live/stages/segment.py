@@ -67,7 +67,8 @@ class Segmenter:
         low, high, *_ = cv2.minMaxLoc(pixels)
         top = camera_top(int(high), pixels.dtype)
         alarms = frame_alarms(pixels, int(low), int(high), top)
-        found, everything, over_cap = ([], pixels, 0) if alarms else self._find(pixels, snapshot_pixels, noise_sd)
+        nothing: tuple[list[Object], Mask, int] = ([], np.empty((0, 0), np.uint8), 0)
+        found, everything, over_cap = nothing if alarms else self._find(pixels, snapshot_pixels, noise_sd)
         light = light_of(pixels, snapshot_pixels) if found else np.empty((0, 0), np.float32)
         judged = [(self._judge(item, pixels, light, everything, noise_sd, low, high, top), item) for item in found]
         judged.sort(key=lambda pair: pair[0][:2])
@@ -280,7 +281,8 @@ def _shown_in(outlines: list[Outline], everything: Mask, signal: Mask) -> list[O
     for piece in foreground.contours(signal, every_pixel=False):
         x, y = piece[0, 0]
         shown[int(labels[y, x])].append(piece)
-    return [np.concatenate(pieces) if pieces else outline for pieces, outline in zip(shown.values(), outlines, strict=True)]
+    pairs = zip(shown.values(), outlines, strict=True)
+    return [np.concatenate(pieces) if pieces else outline for pieces, outline in pairs]
 
 
 def window_origin(x_px: float, y_px: float, shape: tuple[int, ...], window_px: int) -> tuple[int, int]:

@@ -93,7 +93,8 @@ def _object(mask: Mask, hull: Outline, hull_area: float, solidity: float) -> Obj
     area = moments["m00"]
     perimeter = cv2.arcLength(hull, True)
     deformation = 1.0 - 2.0 * math.sqrt(math.pi * hull_area) / perimeter if perimeter > 0 else 0.0
-    return Object(mask, x0, y0, int(area), x0 + moments["m10"] / area, y0 + moments["m01"] / area, solidity, deformation)
+    x, y = x0 + moments["m10"] / area, y0 + moments["m01"] / area
+    return Object(mask, x0, y0, int(area), x, y, solidity, deformation)
 
 
 def showing(outline: Outline, signal: Mask) -> Outline:

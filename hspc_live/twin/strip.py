@@ -1,7 +1,7 @@
 """A strip of film for benchmarks: frames with a fixed number of single cells, somewhere along the channel.
 
-Every cell is whole, in focus and clear of its neighbours, so cells a second is a figure about the pipeline and not about
-the chance of cells to meet. The optics, the field and the noise are those of the flow channel.
+Every cell is whole, in focus and clear of its neighbours, so cells a second is a figure about the pipeline and not
+about the chance of cells to meet. The optics, the field and the noise are those of the flow channel.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def film_strip(settings: TwinFlowSettings, frames: int, cells: int) -> list[Pixe
     spare_um = width_um - 2 * CLEAR_UM - (cells - 1) * LEAST_SPACING_UM
     if spare_um < 0:
         raise SettingsError(
-            f"camera.cells: {cells} cells do not fit {width_um:.0f} µm of channel; they must lie {LEAST_SPACING_UM:g} µm "
-            f"from each other and {CLEAR_UM:g} µm from the ends for each to be cropped alone"
+            f"camera.cells: {cells} cells do not fit {width_um:.0f} µm of channel; they must lie "
+            f"{LEAST_SPACING_UM:g} µm from each other and {CLEAR_UM:g} µm from the ends for each to be cropped alone"
         )
     across_um = max(0.0, settings.height_px * settings.um_per_px / 2 - CLEAR_UM)
     optics = Optics.of(settings)

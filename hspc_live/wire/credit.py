@@ -1,10 +1,10 @@
 """Who works on which frame: credit, leases and their ends, as pure bookkeeping.
 
 Workers ask for work (`grant`), first some batches ahead and then one for each that they have done; a frame, whose
-pixels lie in a slot of the ring, is leased to the worker that has waited longest. A lease ends once: released by the one
-who needed the result, or lost after `attempts` workers died or hung over it. Until then its slot is taken. That a lease
-has not ended says nothing about its worker: the result may wait for that of an earlier frame. No I/O, no clock: times
-are passed in.
+pixels lie in a slot of the ring, is leased to the worker that has waited longest. A lease ends once: released by the
+one who needed the result, or lost after `attempts` workers died or hung over it. Until then its slot is taken. That a
+lease has not ended says nothing about its worker: the result may wait for that of an earlier frame. No I/O, no clock:
+times are passed in.
 """
 
 from __future__ import annotations

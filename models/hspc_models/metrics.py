@@ -72,4 +72,3 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
     found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
     return math.exp(float(found.x))
-

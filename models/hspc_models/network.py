@@ -217,6 +217,4 @@ def _torch_tensors(source: str, data: bytes) -> dict[str, Tensor]:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping):
         raise ModelError(f"{source}: holds a {type(loaded).__name__}, expected a state dict")
-    return {
-        str(name).removeprefix("module."): value for name, value in loaded.items() if isinstance(value, Tensor)
-    }
+    return {str(name).removeprefix("module."): value for name, value in loaded.items() if isinstance(value, Tensor)}

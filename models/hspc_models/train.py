@@ -201,8 +201,7 @@ def _export(
 ) -> None:
     """The averaged weights in half precision, with a card that has no figures yet."""
     half = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in average.items()
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in average.items()
     }
     data = safetensors.torch.save(half)
     weights = Weights(sha256=hashlib.sha256(data).hexdigest())

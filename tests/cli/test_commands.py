@@ -41,7 +41,7 @@ def test_help_names_every_command(hspc_live):
 def test_check_says_valid_and_which_pipeline_it_is(hspc_live):
     found = plain(hspc_live("check", RIG, "--json"))
     assert found["valid"] and found["model"] == "twin-lsm" and found["classes"] == ["LT-HSC", "ST-HSC", "MPP"]
-    other = plain(hspc_live("check", RIG, "--json", "--set", "sort.close.views=2"))
+    other = plain(hspc_live("check", RIG, "--json", "--set", "sort.close.views=7"))
     assert other["pipeline_id"] != found["pipeline_id"]
     assert "valid" in hspc_live("check", RIG).out
 
@@ -105,7 +105,7 @@ def test_bench_pipeline_reports_rates_stages_and_the_bare_engine(hspc_live):
 
 def test_calibrate_delay_writes_lines_for_a_settings_file_and_overwrites_nothing(hspc_live, tmp_path):
     out = tmp_path / "delay.yaml"
-    flags = ("--beads", "5", "--out", out, "--set", "camera.twin.height_px=96")
+    flags = ("--beads", "16", "--out", out, "--set", "camera.twin.height_px=96")
     found = plain(hspc_live("calibrate-delay", RIG, *flags, "--json"))
     written = yaml.safe_load(out.read_text())
     assert found["delay_ms"] > 0 and found["out"] == str(out)

@@ -108,9 +108,7 @@ def test_camera_depths(engine, dtype):
 @pytest.mark.parametrize("engine", NETWORKS, indirect=True)
 def test_depth_and_gain_do_not_change_the_verdict(engine):
     batch = cells(3)
-    np.testing.assert_allclose(
-        engine.infer(batch), engine.infer(batch.astype(np.uint16) * 16 + 500), atol=1e-3
-    )
+    np.testing.assert_allclose(engine.infer(batch), engine.infer(batch.astype(np.uint16) * 16 + 500), atol=1e-3)
 
 
 @pytest.mark.parametrize("engine", NETWORKS, indirect=True)

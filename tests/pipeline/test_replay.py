@@ -33,25 +33,28 @@ def verdicts(summary) -> dict:
     return {key: summary[key] for key in ("decisions_sha256", "outcomes_sha256", "frames", "views", "cells", "classes")}
 
 
-def test_a_run_s_own_recording_decides_the_same_again_and_again(live, replay):
-    first = replay(live.path)
+def test_a_run_s_own_recording_decides_the_same_again_and_again(live, replay, replayed):
+    first = replayed
     assert first.error is None and first.summary["ledger"]["balanced"]
-    assert first.summary["frames"]["captured"] == 250 and first.summary["cells"]["tracked"] > 5
+    assert (
+        first.summary["frames"]["captured"] == live.summary["frames"]["captured"]
+        and first.summary["cells"]["tracked"] > 5
+    )
     for speed, workers in ((None, 1), (None, 2), (4.0, 2)):
         again = replay(live.path, speed=speed, workers=workers).summary
         assert verdicts(again) == verdicts(first.summary), f"speed {speed}, {workers} workers"
 
 
-def test_a_replay_finds_the_cells_that_the_live_run_found(live, replay):
-    s = replay(live.path).summary
+def test_a_replay_finds_the_cells_that_the_live_run_found(live, replayed):
+    s = replayed.summary
     if live.summary["frames"]["processed"] == 250:  # on a machine that kept up
         assert s["views"]["detected"] == live.summary["views"]["detected"]
         assert s["cells"]["tracked"] == live.summary["cells"]["tracked"]
 
 
-def test_other_settings_decide_otherwise(live, replay):
+def test_other_settings_decide_otherwise(live, replay, replayed):
     """The hash is of the verdicts, not of the file's name."""
-    one = replay(live.path).summary["decisions_sha256"]
+    one = replayed.summary["decisions_sha256"]
     other = replay(live.path, "sort.outlets.0.gate.class_name=MPP").summary["decisions_sha256"]
     assert one != other
 
@@ -65,13 +68,13 @@ def test_the_real_engine_scores_the_same_at_any_speed_and_worker_count(live, rep
     assert verdicts(one.summary) == verdicts(two.summary)
 
 
-def test_the_command_prints_one_json_object_and_speaks_on_stderr(live, start, replay):
+def test_the_command_prints_one_json_object_and_speaks_on_stderr(live, start, replayed):
     code, out, err = start("replay", live.path, "--speed", "max", "--workers", "2", "--json").end()
     assert code == 0, err
     summary = json.loads(out)
     for key, inner in KEYS.items():
         assert inner <= summary[key].keys(), key
-    assert summary["decisions_sha256"] == replay(live.path).summary["decisions_sha256"]
+    assert summary["decisions_sha256"] == replayed.summary["decisions_sha256"]
     assert "running" in err and "{" not in err
 
 
@@ -154,19 +157,19 @@ def test_a_foreign_file_decides_the_same_at_any_speed(rtdc, replay, foreign):
 
 
 def test_black_saturated_frozen_and_crowded_frames_are_counted_and_nothing_breaks(rtdc, replay, foreign):
-    """10,000 specks in one frame: measured up to the cap, counted beyond it."""
+    """More specks in one frame than the cap: measured up to it, counted beyond it."""
     specks = np.full(SHAPE, 120, np.uint8)
-    for y in range(2, SHAPE[0] - 2, 4):
-        for x in range(2, SHAPE[1] - 2, 4):
-            specks[y : y + 2, x : x + 2] = 20
+    for y in range(2, SHAPE[0] - 4, 10):
+        for x in range(2, SHAPE[1] - 4, 10):
+            specks[y : y + 3, x : x + 3] = 20
     black, white = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 255, np.uint8)
     path = rtdc([empty(), black, black, white, specks, disc(100.0), disc(230.0), empty()])
-    outcome = replay(path, settings=foreign)
+    capped = foreign.segment.model_copy(update={"max_objects": 50})
+    outcome = replay(path, settings=foreign.model_copy(update={"segment": capped}))
     s = outcome.summary
     assert outcome.error is None and s["ledger"]["balanced"] and s["frames"]["processed"] == 8
     assert s["alarms"]["black"] == 2 and s["alarms"]["saturated"] == 1 and s["alarms"]["frozen"] == 1, s["alarms"]
-    measured = sum(s["views"]["rejected"].values()) + s["views"]["classified"]
-    assert s["views"]["skipped"]["over_cap"] > 500 and measured < 300, s["views"]
+    assert s["views"]["skipped"]["over_cap"] >= 200 and 50 <= sum(s["views"]["rejected"].values()) < 60, s["views"]
 
 
 def test_no_events_at_all_is_a_normal_empty_run(rtdc, replay, foreign):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_calibration_finds_the_delay_that_the_sorter_has(tmp_path: Path) -> None
     merged = RunSettings.model_validate(yaml.safe_load(path.read_text()))
     assert merged.sort.timing.sort_delay_ms == pytest.approx(found.delay_ms, abs=1e-3)
     assert merged.sort.timing.sort_delay_velocity_um_s == pytest.approx(found.velocity_um_s, abs=0.1)
-    assert merged.sort.timing.sort_delay_date == date
+    assert merged.sort.timing.sort_delay_date == datetime.fromisoformat(date)
     with pytest.raises(OutputError, match=r"delay\.yaml"):
         write_calibration(path, found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -78,7 +79,7 @@ sort:
   timing: {sort_delay_ms: 5e2, sort_delay_velocity_um_s: 4000, sort_delay_date: 2026-03-01T10:00:00}
 """
     timing = load(written(tmp_path, text), environ={}).sort.timing
-    assert timing.sort_delay_date == "2026-03-01T10:00:00"
+    assert timing.sort_delay_date == datetime(2026, 3, 1, 10)
     assert timing.sort_delay_ms == 500.0
 
 
