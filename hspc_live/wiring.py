@@ -196,14 +196,18 @@ def sort_process(plan: RunPlan, role: str) -> None:
 
 def _arming_problems(plan: RunPlan, card: Card | None, camera: CameraInfo) -> tuple[str, ...]:
     """Reasons not to arm. A replay sorts nothing real, so nothing keeps it from being armed."""
-    if not plan.live:
-        return ()
-    settings = plan.settings
+    return arming_problems(plan.settings, card, camera) if plan.live else ()
+
+
+def arming_problems(settings: RunSettings, card: Card | None, camera: CameraInfo | None) -> tuple[str, ...]:
+    """Reasons not to arm a live run; without a camera those that the settings show by themselves."""
     simulated = isinstance(settings.sorter, devices.SimulatedSorter)
     stale = delay_problem(settings.sort.timing, simulated=simulated, now=datetime.now(UTC))
     problems = [stale] if stale is not None else []
     if not settings.population.prevalence:
         problems.append("no population is declared (population.prevalence): the purity cannot be predicted")
+    if camera is None:
+        return tuple(problems)
     problems += model_remarks(settings, card, camera.um_per_px)
     if camera.modality is not settings.rig.modality:
         problems.append(f"the camera films {camera.modality}, the rig is declared as {settings.rig.modality}")

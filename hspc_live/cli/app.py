@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hspc_live.cli import bench, calibrate, machine, recordings, runs
+from hspc_live.cli import bench, calibrate, machine, output, recordings, runs
 from hspc_live.cli.output import progress
 from hspc_live.core.errors import HspcError
 
@@ -40,6 +40,8 @@ def main() -> None:
         app()
     except HspcError as error:
         progress.print(f"error: {error}", style="bold red", markup=False)
+        if "--json" in sys.argv and not output.emitted:  # whoever reads stdout gets an object, come what may
+            output.emit({"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code})
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         progress.print("interrupted", style="bold red")

@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,14 +18,13 @@ from hspc_live.cli.join import join
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, screen
 from hspc_live.core.errors import HspcError
-from hspc_live.settings.devices import SimulatedSorter
 from hspc_live.settings.load import load
 from hspc_live.settings.schema import NullEngine, RunSettings
 from hspc_live.settings.shipped import shipped_configs
 from hspc_live.stages.gate import check_gates
 from hspc_live.wire.links import private_folder
 from hspc_live.wire.ring import pixel_folder
-from hspc_live.wiring import delay_problem, model_card, this_pipeline_id, version
+from hspc_live.wiring import arming_problems, model_card, this_pipeline_id, version
 from hspc_models.card import find_model, load_card
 
 PACKAGES = ("numpy", "torch", "opencv-python-headless", "h5py", "hdf5plugin", "pyzmq", "msgspec", "pydantic", "dclab")
@@ -43,9 +41,7 @@ def check(
             check_gates(settings.sort, classes)
         case _ if card is not None:
             check_gates(settings.sort, card.classes)
-    simulated = isinstance(settings.sorter, SimulatedSorter)
-    stale = delay_problem(settings.sort.timing, simulated=simulated, now=datetime.now(UTC))
-    remarks = [stale] if stale is not None else []
+    remarks = list(arming_problems(settings, card, None))
     result: dict[str, Any] = {
         "config": str(config),
         "valid": True,

@@ -15,8 +15,13 @@ progress = Console(stderr=True, highlight=False)
 screen = Console(highlight=False)
 
 
+emitted = False  # whether this process has printed its one JSON object
+
+
 def emit(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
+    global emitted
+    emitted = True
     json.dump(value, sys.stdout, indent=2, default=str, allow_nan=False)
     sys.stdout.write("\n")
 

@@ -127,7 +127,7 @@ class Acquire:
                     error = self._capture.error or ""
                     await self._tell_sort(StreamEnded(self._capture.captured, error))
                     if self._record is not None:
-                        await self._send(self._record, encode(FramesEnded(self._kept), run=self._run))
+                        await self._send(self._record, encode(FramesEnded(self._kept, self._unrecorded), run=self._run))
                 if ended and not self._frames:
                     break
             return {

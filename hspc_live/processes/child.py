@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -52,6 +53,8 @@ class Child:
         self._link: Link = open_dealer(control, role.encode())
         self._decoder = Decoder[ToChild](ToChild)
         self._parent = os.getppid()
+        # a guest is nobody's child: it knows that the run is over by the socket, which goes with the run's folder
+        self._socket = Path(control.removeprefix("ipc://")) if plan is None and control.startswith("ipc://") else None
         self._held: list[Struct] = []
         self._last_beat = 0.0
         self._last_parent_check = 0.0
@@ -96,7 +99,7 @@ class Child:
             self.tell(Beat())
         if now - self._last_parent_check >= PARENT_CHECK_S:
             self._last_parent_check = now
-            if os.getppid() != self._parent:
+            if os.getppid() != self._parent or (self._socket is not None and not self._socket.exists()):
                 raise ParentGoneError
         while (got := self._link.try_recv()) is not None:
             message = self._decoder.decode(got[1]).message
@@ -198,5 +201,8 @@ async def run_visitor(control: str, role: str, main: Main) -> None:
         await report
     except QuitError:
         pass
+    except ParentGoneError:
+        if not child.welcome:
+            raise WireError(f"nobody answers at {control}: is a run under way there?") from None
     finally:
         child.close()

@@ -30,6 +30,7 @@ from hspc_live.wire.messages import (
     Note,
     Release,
     Results,
+    RunningLedger,
     Scores,
     ToRecord,
 )
@@ -52,6 +53,7 @@ class Recorder:
         self._decoder = Decoder[ToRecord](ToRecord)
         self._flush_s = child.plan.settings.record.flush_s
         self._expected: int | None = None
+        self._unrecorded = 0
         self._closing: CloseRecording | None = None
         self.frames = 0
         self.stale = 0
@@ -75,7 +77,8 @@ class Recorder:
         if self._child.quit:
             await self._take_the_rest()
         if self._closing is not None:
-            self._writer.close(json.loads(self._closing.ledger), json.loads(self._closing.summary))
+            missing = self._unrecorded + self.stale
+            self._writer.close(json.loads(self._closing.ledger), json.loads(self._closing.summary), missing)
         else:
             self._writer.close(None, None)
         return {"frames": self.frames, "stale_frames": self.stale, "view_rows": self.rows}
@@ -106,8 +109,11 @@ class Recorder:
                 self._writer.write_receipts(receipts)
             case Note(kind, detail, at_ns):
                 self._writer.write_note(kind, detail, at_ns)
-            case FramesEnded(kept):
+            case RunningLedger(ledger):
+                self._writer.write_ledger(json.loads(ledger))
+            case FramesEnded(kept, unrecorded):
                 self._expected = kept
+                self._unrecorded = unrecorded
             case CloseRecording():
                 self._closing = message
             case _:

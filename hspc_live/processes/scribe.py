@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,13 @@ from hspc_live.core.events import Scored
 from hspc_live.core.values import CellRecord, FrameResult, Receipt, SortCommand
 from hspc_live.processes.child import Child
 from hspc_live.processes.segment_worker import encode_results
+from hspc_live.stages.ledger import Ledger
 from hspc_live.wire.codec import encode
 from hspc_live.wire.links import Link, open_dealer
-from hspc_live.wire.messages import Books, CloseRecording, Note, Scores
+from hspc_live.wire.messages import Books, CloseRecording, Note, RunningLedger, Scores
 
 END_PATIENCE_S = 30.0
+LEDGER_S = 0.5
 
 
 class Scribe:
@@ -30,6 +33,7 @@ class Scribe:
         self._commands: list[SortCommand] = []
         self._receipts: list[Receipt] = []
         self._notes: list[Note] = []
+        self._ledger_sent = 0.0
         self.unrecorded = 0
 
     async def rows(self, result: FrameResult) -> None:
@@ -58,8 +62,8 @@ class Scribe:
         """Something a person did or must know."""
         self._notes.append(Note(kind, detail, at_ns))
 
-    async def flush(self) -> None:
-        """Send what has gathered."""
+    async def flush(self, ledger: Ledger | None = None) -> None:
+        """Send what has gathered, and now and then the ledgers as they stand."""
         if self._link is None:
             self._cells, self._commands, self._receipts, self._notes = [], [], [], []
             return
@@ -70,6 +74,10 @@ class Scribe:
         notes, self._notes = self._notes, []
         for note in notes:
             await self._send(encode(note, run=self._run))
+        now = time.monotonic()
+        if ledger is not None and now - self._ledger_sent >= LEDGER_S:
+            self._ledger_sent = now
+            await self._send(encode(RunningLedger(json.dumps(ledger.to_json())), run=self._run))
 
     async def end(self, ledgers: dict[str, Any], summary: dict[str, Any]) -> None:
         """The last message; waited for even live, because the ledgers must be in the recording."""

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from hspc_live.core.clock import NS_PER_S, Clock, VirtualClock
-from hspc_live.core.errors import DeviceError
 from hspc_live.core.events import (
     Alarm,
     Arm,
@@ -34,7 +33,8 @@ from hspc_live.core.events import (
     Tick,
 )
 from hspc_live.core.protocols import Engine, Sorter
-from hspc_live.core.values import CameraInfo, ReceiptKind
+from hspc_live.core.values import CameraInfo
+from hspc_live.processes.actuator import Actuator
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
 from hspc_live.processes.inference import Inference
@@ -48,9 +48,7 @@ from hspc_live.wire.links import Link, open_router
 from hspc_live.wire.messages import ArmNow, DisarmNow, Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
 
 LOOP_S = 0.01
-HEARTBEAT_NS = 50_000_000
 RECEIPT_GRACE_NS = NS_PER_S
-AT_REST = frozenset({"watchdog", "disarmed"})  # refusals that say the device will not take the next command either
 ACQUIRE = b"acquire"
 
 
@@ -78,7 +76,7 @@ class Sort:
         self._live = plan.live
         self._parts = parts
         self._clock = parts.clock
-        self._sorter = parts.sorter
+        self._sorter = Actuator(parts.sorter, live=plan.live)
         self._group = settings.pipeline.batch_frames
         deadline_s = settings.pipeline.frame_deadline_s
         self._order = FrameOrder(int(deadline_s * NS_PER_S) if plan.live else None)
@@ -94,8 +92,6 @@ class Sort:
         self._max_missed = settings.sort.track.max_missed
         self._last_entry: Entry | None = None
         self._stream_ended: StreamEnded | None = None
-        self._last_heartbeat_ns = 0
-        self._last_fire_ns = 0
 
     async def run(self) -> dict[str, Any]:
         """Until the stream has ended and every cell has come to its end."""
@@ -112,8 +108,7 @@ class Sort:
 
     def close(self) -> None:
         """Make the sorter safe and let go of everything."""
-        if self._sorter is not None:
-            self._sorter.close()
+        self._sorter.close()
         self._parts.engine.close()
         self._scribe.close()
 
@@ -145,21 +140,12 @@ class Sort:
 
     def _arm(self, by: str) -> None:
         """Arming is earned: with a problem open the request is refused, and the refusal is said and recorded."""
-        if self._sorter is None:
-            problems: tuple[str, ...] = ("no sorter is configured",)
-        else:
-            problems = self._parts.problems(self._camera)
-        if problems:
-            text = self._refused = "; ".join(problems)
-            self._child.say("arming-refused", text)
-            self._scribe.note("arming-refused", text, self._clock.now_ns())
-            return
-        assert self._sorter is not None
-        try:
-            self._sorter.arm()
-        except DeviceError as error:
-            self._child.say("arming-refused", str(error))
-            self._scribe.note("arming-refused", str(error), self._clock.now_ns())
+        problems = self._parts.problems(self._camera) if self._sorter.present else ()
+        refused = "; ".join(problems) or self._sorter.arm()
+        if refused is not None:
+            self._refused = refused
+            self._child.say("arming-refused", refused)
+            self._scribe.note("arming-refused", refused, self._clock.now_ns())
             return
         self._feed(Arm(by))
         self._child.say("armed", by)
@@ -252,7 +238,7 @@ class Sort:
         actions = self._core.feed(event, now_ns)
         self._tally.core_ns += time.perf_counter_ns() - started
         requests: list[Classify] = []
-        failed: DeviceError | None = None
+        failed: str | None = None
         for action in actions:
             match action:
                 case Classify():
@@ -260,19 +246,13 @@ class Sort:
                 case Gated(decision):
                     self._tally.gated(decision)
                 case Command(command):
-                    if self._sorter is not None:
-                        try:
-                            self._sorter.send(command)
-                        except DeviceError as error:  # it stays unacknowledged; a sorter that is gone is not trusted
-                            failed = error
-                        self._last_fire_ns = max(self._last_fire_ns, command.fire_at_ns)
+                    failed = self._sorter.send(command) or failed
                     self._scribe.command(command)
                 case Closed(record):
                     self._tally.closed(record)
                     self._scribe.cell(record)
                 case Disarmed(reason):
-                    if self._sorter is not None:
-                        self._sorter.disarm()
+                    self._sorter.disarm()
                     self._tally.disarmed.append(reason)
                     self._child.say("disarmed", reason)
                     self._scribe.note("disarmed", reason, now_ns)
@@ -282,7 +262,7 @@ class Sort:
                         self._child.say("alarm", f"{kind}: {detail}")
                     self._scribe.note(kind, detail, now_ns)
         if failed is not None:
-            requests += self._feed(Disarm(f"sorter: {failed}"))
+            requests += self._feed(Disarm(failed))
         return requests
 
     async def _score_group(self) -> None:
@@ -310,28 +290,15 @@ class Sort:
             wake_ns = self._core.next_wake_ns()
             if wake_ns is not None and self._clock.now_ns() >= wake_ns:
                 self._feed(Tick())
-        await self._scribe.flush()
+        await self._scribe.flush(self._core.ledger)
 
     def _poll_sorter(self) -> None:
-        if self._sorter is None:
-            return
-        now_ns = time.perf_counter_ns()
-        try:
-            if now_ns - self._last_heartbeat_ns >= HEARTBEAT_NS or not self._live:
-                self._last_heartbeat_ns = now_ns
-                self._sorter.heartbeat()
-            receipts = tuple(self._sorter.poll())
-        except DeviceError as error:
-            if self._core.armed:
-                self._feed(Disarm(f"sorter: {error}"))
-            return
+        receipts, problem = self._sorter.poll()
         if receipts:
             self._scribe.receipts(receipts)
             self._feed(Received(receipts))
-            refused = {r.reason for r in receipts if r.kind is ReceiptKind.REFUSED} & AT_REST
-            if refused and self._core.armed:  # whatever we believe, the device does not sort
-                why = ", ".join(sorted(refused))
-                self._feed(Disarm(f"the sorter has disarmed itself ({why}): was the host silent?"))
+        if problem is not None and self._core.armed:
+            self._feed(Disarm(problem))
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
@@ -346,28 +313,27 @@ class Sort:
         if isinstance(self._clock, VirtualClock):
             while (wake_ns := self._core.next_wake_ns()) is not None:
                 await self._virtual_until(max(wake_ns, self._clock.now_ns()) + 1)
-            await self._virtual_until(self._last_fire_ns + RECEIPT_GRACE_NS)
+            await self._virtual_until(self._sorter.last_fire_ns + RECEIPT_GRACE_NS)
         else:
             while not self._child.quit and not self._done():
                 await self._pause()
                 self._control()
+                await self._intake()  # what comes too late is counted, and does not keep the pause from pausing
                 await self._advance()
         self._feed(Finished())
-        if self._sorter is not None:
-            self._sorter.disarm()
+        self._sorter.disarm()
 
     def _stop_now(self) -> None:
         """Told to end in mid-run: nothing is fired any more, and what is open is booked as unresolved."""
         self._feed(Disarm("stopped"))
-        if self._sorter is not None:
-            self._sorter.disarm()
+        self._sorter.disarm()
         self._feed(Ended())
         self._feed(Finished())
 
     def _done(self) -> bool:
         if not self._inference.idle or self._core.next_wake_ns() is not None:
             return False
-        return self._sorter is None or self._clock.now_ns() >= self._last_fire_ns + RECEIPT_GRACE_NS // 4
+        return not self._sorter.present or self._clock.now_ns() >= self._sorter.last_fire_ns + RECEIPT_GRACE_NS // 4
 
     async def _report(self) -> dict[str, Any]:
         ledger = self._core.ledger

@@ -22,7 +22,7 @@ def summarise(
     with open_recording(path, um_per_px=um_per_px, frames_per_s=frames_per_s) as recording:
         last_ns = 0
         readable = recording.n_frames
-        if check and (recording.exact or recording.kind == "rtdc"):
+        if check and recording.has_frames:
             readable = 0
             for frame in recording.frames():
                 readable, last_ns = readable + 1, max(last_ns, frame.captured_ns)
@@ -69,9 +69,35 @@ def _ours(recording: Recording) -> dict[str, Any]:
         "commands": _length(recording, "commands"),
         "receipts": _length(recording, "receipts"),
         "notes": recording.lines("notes"),
-        "ledger": ledger[-1] if ledger else None,
+        "ledger": (ledger[-1] if ledger else None)
+        if recording.closed
+        else crashed_books(ledger[-1] if ledger else None, recording.n_frames),
         "summary": recording.summary,
     }
+
+
+def crashed_books(last: dict[str, Any] | None, frames_recorded: int) -> dict[str, Any]:
+    """The ledgers of a run that did not close its own: what was under way is lost{crash} or unresolved{crash}.
+
+    `last` are the running ledgers of the last flush; frames recorded since then were captured and never decided on.
+    """
+    books: dict[str, Any] = {
+        "frames": {"captured": 0, "processed": 0, "dropped": {}, "lost": {}},
+        "cells": {"tracked": 0, "sorted": 0, "passed": 0, "abstained": 0, "aborted": {}, "unresolved": {}},
+        **(last or {}),
+    }
+    frames, cells = dict(books["frames"]), dict(books["cells"])
+    frames["captured"] = max(frames["captured"], frames_recorded)
+    booked = frames["processed"] + sum(frames["dropped"].values()) + sum(frames["lost"].values())
+    ended = cells["sorted"] + cells["passed"] + cells["abstained"] + sum(cells["aborted"].values())
+    ended += sum(cells["unresolved"].values())
+    frames["lost"] = _with_crash(frames["lost"], frames["captured"] - booked)
+    cells["unresolved"] = _with_crash(cells["unresolved"], cells["tracked"] - ended)
+    return {**books, "frames": frames, "cells": cells}
+
+
+def _with_crash(reasons: dict[str, int], count: int) -> dict[str, int]:
+    return {**reasons, "crash": count} if count > 0 else reasons
 
 
 def _rtdc(recording: Recording) -> dict[str, Any]:

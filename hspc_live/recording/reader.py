@@ -68,7 +68,11 @@ class Recording:
         self.warnings += table.warnings
         self._losses += table.losses
         self.n_frames = len(table.index)
-        self.exact = self.kind == "hspc" and bool(self._attributes["frames_recorded"])
+        missing = int(self._attributes.get("frames_missing", 0))
+        self.has_frames = self.kind == "rtdc" or bool(self._attributes["frames_recorded"])
+        self.exact = self.kind == "hspc" and self.has_frames and missing == 0
+        if missing:
+            self.warnings.append(f"{missing} frames that were processed could not be recorded: not replayable exactly")
 
     def _read_frames(
         self, um_per_px: float | None, frames_per_s: float | None
@@ -221,7 +225,7 @@ class Recording:
 
     def check_replayable(self) -> None:
         """Raise RecordingError where a recording of ours kept no frames."""
-        if self.kind == "hspc" and not self.exact:
+        if not self.has_frames:
             raise RecordingError(
                 f"{self.path} keeps no frames, only a window around each cell: it can be inspected, but not replayed; "
                 "record with record.frames: true"

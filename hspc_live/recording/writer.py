@@ -320,11 +320,14 @@ class RecordingWriter:
                 datasets[name][first:end] = block
         self._scores.clear()
 
-    def close(self, ledger: Mapping[str, Any] | None, summary: Mapping[str, Any] | None) -> None:
+    def close(
+        self, ledger: Mapping[str, Any] | None, summary: Mapping[str, Any] | None, frames_missing: int = 0
+    ) -> None:
         """Write what is held, the final ledgers and the summary, and complete the attributes: the run is whole.
 
         Without a ledger (the run was broken off before its books were closed) the file is made whole all the same, but
-        keeps saying that it was not closed. Harmless when called twice.
+        keeps saying that it was not closed. `frames_missing` frames were processed and could not be recorded: then the
+        recording does not replay exactly, and says so. Harmless when called twice.
         """
         if not self._file:
             return
@@ -338,6 +341,7 @@ class RecordingWriter:
                 if summary is not None:
                     file["hspc/summary"] = json.dumps(summary, ensure_ascii=False)
                 file["hspc"].attrs["closed"] = ledger is not None
+                file["hspc"].attrs["frames_missing"] = frames_missing
         except OSError as error:
             raise RecordingError(f"{self.path} could not be completed ({error}): is the disk full?") from error
 

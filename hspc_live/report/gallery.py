@@ -196,7 +196,7 @@ def _reject_band(evidence: Evidence) -> list[Band]:
     """Rejected detections, cut from the frames: only a recording that kept them can show these."""
     objects = evidence.objects
     total = int(np.count_nonzero(objects["reject"]))
-    if not total or not evidence.recording.exact:
+    if not total or not evidence.recording.has_frames:
         return []
     each = max(1, COLUMNS // len(reject_examples(objects, 1)))
     um, edge = evidence.recording.info.um_per_px, _edge_px(evidence)

@@ -29,7 +29,7 @@ MAX_IMAGE_IN = 7.5
 
 def draw_overlays(evidence: Evidence, folder: Path) -> list[Path]:
     """Write `overlay_<frame>.png` for a few frames; none where the recording kept no frames."""
-    if not evidence.recording.exact:
+    if not evidence.recording.has_frames:
         return []
     kept = evidence.results["frame"]
     times = dict(evidence.results[["frame", "captured_ns"]].tolist())

@@ -114,9 +114,10 @@ class Keep(Struct, frozen=True, tag="keep"):
 
 
 class FramesEnded(Struct, frozen=True, tag="frames-ended"):
-    """acquire → record: no frame will follow; so many were sent."""
+    """acquire → record: no frame will follow; so many were sent, and so many were not (the recorder was behind)."""
 
     kept: int
+    unrecorded: int
 
 
 class Scores(Struct, frozen=True, tag="scores"):
@@ -139,6 +140,12 @@ class Note(Struct, frozen=True, tag="note"):
     kind: str
     detail: str
     at_ns: int
+
+
+class RunningLedger(Struct, frozen=True, tag="running-ledger"):
+    """sort → record: the ledgers as they stand, as JSON text; what a crash leaves behind is booked against them."""
+
+    ledger: str
 
 
 class CloseRecording(Struct, frozen=True, tag="close-recording"):
@@ -233,6 +240,6 @@ class Quit(Struct, frozen=True, tag="quit"):
 ToWorker = Lease
 ToAcquire = Want | Release
 ToSort = Results | Notices | Lost | StreamEnded
-ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | CloseRecording
+ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | RunningLedger | CloseRecording
 ToChild = Prepare | Go | ArmNow | DisarmNow | WorkerGone | Drain | Quit
 ToSupervisor = Ready | Prepared | Beat | Said | Report | Failed | Hung

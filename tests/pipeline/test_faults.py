@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -190,3 +191,23 @@ def test_the_parent_s_sudden_death_takes_everyone_along(start, tiny_config, proc
     processes.kill(command.process.pid)
     command.end()
     assert processes.gone(list(everybody)) == []
+
+
+# ---- a silent host ---------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_was_silent_is_told_that_its_sorter_has_disarmed_itself(tiny, watch, processes):
+    """The watchdog empties the queue; what follows is refused, said and never counted as a run that sorted on."""
+
+    def pause(*_: str) -> None:
+        os.kill(processes.of_role("sort"), signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(0.8, os.kill, processes.of_role("sort"), signal.SIGCONT)
+
+    watch.acts["running"] = (1.0, pause)
+    settings = tiny("camera.frames=500", "sorter.watchdog_ms=300", "camera.twin.events_per_s=20")
+    s = execute(Order(settings, live=True, arm_by="test"), watch).summary
+    assert balanced(s)
+    assert s["commands"]["refused"] > 0, s["commands"]
+    assert any("disarmed itself" in reason for reason in s["disarmed"]), s
+    assert s["cells"]["aborted"].get("disarmed", 0) > 0, s["cells"]
+    assert "disarmed" in watch.kinds()
