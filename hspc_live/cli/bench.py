@@ -70,7 +70,7 @@ def _one(settings: RunSettings) -> dict[str, Any]:
     acquire = outcome.report.reports["acquire"]
     span_s = sort["span_ns"] / 1e9
     cells = outcome.summary["cells"]["tracked"]
-    views = max(1, outcome.summary["views"]["detected"])
+    views = max(1, sort["engine"]["views"])  # what the engine scored: a "cell" to it is one crop
     workers = [r for name, r in outcome.report.reports.items() if name.startswith("segment-")]
     return {
         "cells_per_s": cells / span_s,
