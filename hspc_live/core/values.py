@@ -147,7 +147,10 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """What the gates want of a cell before timing is looked at. `outlet` is None for waste."""
+    """What the gates want of a cell before timing is looked at. `outlet` is None for waste.
+
+    `gate_revision` numbers the set of gates: 0 are those of the settings.
+    """
 
     cell: int
     outlet: str | None

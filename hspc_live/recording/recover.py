@@ -189,10 +189,6 @@ class Source:
                 good[low - first : high - first] = False
         return values, good
 
-    def column(self, dataset: h5py.Dataset, rows: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """The first `rows` rows of a one-dimensional dataset, and which could be read."""
-        return self.rows(dataset, 0, rows)
-
     def close(self) -> None:
         """Let go of the file; harmless when called twice."""
         if self.file:

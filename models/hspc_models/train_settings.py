@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from hspc_live.core.errors import SettingsError
 from hspc_live.core.values import Modality
 from hspc_live.settings.base import Section
+from hspc_live.settings.load import load_section
 from hspc_live.settings.segment import BackgroundSettings, SegmentSettings
 from hspc_live.settings.twin import TwinFlowSettings
 from hspc_models.augment import AugmentSettings
@@ -93,13 +92,5 @@ class TrainSettings(Section):
 
 
 def load_train_settings(path: Path) -> TrainSettings:
-    """Read one file. Raises SettingsError naming file and key path."""
-    try:
-        return TrainSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot read: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not YAML: {error}") from error
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or '(file)'}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"{path}: {lines}") from error
+    """Read one file. Raises SettingsError naming file, line and key path of every problem."""
+    return load_section(path, TrainSettings)
