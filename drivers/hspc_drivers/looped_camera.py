@@ -22,7 +22,8 @@ class LoopedCamera:
         self._settings = settings
         self._clock = clock
         self._strip: list[Pixels] = []
-        self._next: int | None = None
+        self._next = 0
+        self._running = False
 
     def open(self) -> CameraInfo:
         """Render the strip. Raises SettingsError if so many cells do not fit a frame."""
@@ -34,12 +35,13 @@ class LoopedCamera:
         if not self._strip:
             raise DeviceError("the looped camera is not open: call open() before start()")
         self._next = 0
+        self._running = True
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame, at once. Raises EndOfStream after the last, DeviceError if the camera does not run."""
-        index = self._next
-        if index is None:
+        if not self._running:
             raise DeviceError("the looped camera is not running: call start() before read()")
+        index = self._next
         if index >= self._settings.frames:
             raise EndOfStream
         self._next = index + 1
@@ -48,9 +50,14 @@ class LoopedCamera:
 
     def stop(self) -> None:
         """End the sequence."""
-        self._next = None
+        self._running = False
+
+    @property
+    def exposed(self) -> int:
+        """As many as were asked for: this camera drops none."""
+        return self._next
 
     def close(self) -> None:
         """Let the strip go."""
-        self._next = None
+        self._running = False
         self._strip = []

@@ -29,6 +29,7 @@ class ReplayCamera:
         self._recording: Recording | None = None
         self._frames: Iterator[Frame] | None = None
         self._next: Frame | None = None
+        self._exposed = 0
         self._started_ns = 0
         self._stopped = threading.Event()
 
@@ -59,6 +60,7 @@ class ReplayCamera:
         self._stopped.clear()
         self._frames = self.recording.frames()
         self._next = None
+        self._exposed = 0
         self._started_ns = self._clock.now_ns()
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -74,6 +76,7 @@ class ReplayCamera:
         if frame is None:
             if self.recording.loss is not None:
                 raise DataLoss(f"{self._settings.path}: {self.recording.loss}")
+            self._exposed = max(self._exposed, self.recording.captured or 0)
             raise EndOfStream
         if self._speed is not None:
             due_ns = self._started_ns + round(frame.captured_ns / self._speed)
@@ -83,11 +86,17 @@ class ReplayCamera:
             if self._stopped.is_set() or self._clock.now_ns() < due_ns:
                 return None
         self._next = None
+        self._exposed = frame.index + 1
         return Frame(frame.index, frame.captured_ns, self._clock.now_ns(), frame.pixels, frame.background)
 
     def stop(self) -> None:
         """End the replay; a `read` that waits returns. Harmless when none runs."""
         self._stopped.set()
+
+    @property
+    def exposed(self) -> int | None:
+        """Read so far; at the end, what the run's books count. None where frames were left out of the file."""
+        return self._exposed if self._recording is not None and self._recording.info.counts_gaps else None
 
     def close(self) -> None:
         """Let go of the file; harmless when called twice. What it said stays readable."""

@@ -39,6 +39,7 @@ class SimulatedFlowCamera:
         self._ready: deque[tuple[int, Pixels]] = deque()
         self._took_ns: deque[int] = deque((0, 0), maxlen=2)  # how long the last renderings took
         self._stopped = threading.Event()
+        self._stopped_ns = 0
 
     def open(self) -> CameraInfo:
         """Build the channel; says what its frames will be."""
@@ -87,20 +88,32 @@ class SimulatedFlowCamera:
 
     def stop(self) -> None:
         """End the sequence; a `read` that waits in another thread returns."""
-        self._stopped.set()
+        if not self._stopped.is_set():
+            self._stopped_ns = self._clock.now_ns()
+            self._stopped.set()
+
+    @property
+    def exposed(self) -> int:
+        """Frames handed over, dropped, or (paced) exposed by now and not fetched yet."""
+        count = self._next - len(self._ready)
+        if self._paced and self._start_ns is not None:
+            now_ns = self._stopped_ns if self._stopped.is_set() else self._clock.now_ns()
+            while (self._settings.frames is None or count < self._settings.frames) and self._due_ns(count) <= now_ns:
+                count += 1
+        return count
 
     def close(self) -> None:
         """Stop. What was filmed can still be told by `truth`."""
-        self._stopped.set()
+        self.stop()
 
     def truth(self) -> FlowTruth:
-        """What really flowed past until the last frame that was handed over or dropped. For the scorer, after the run.
+        """What really flowed past until the last frame that was exposed. For the scorer, after the run.
 
         Raises DeviceError if nothing was ever filmed.
         """
         if self._twin is None or self._start_ns is None:
             raise DeviceError("the simulated camera has filmed nothing: there is no truth to tell")
-        return self._twin.truth(self._next - len(self._ready), self._start_ns)
+        return self._twin.truth(self.exposed, self._start_ns)
 
     def _at_once(self, twin: FlowTwin) -> Frame | None:
         if self._stopped.is_set():

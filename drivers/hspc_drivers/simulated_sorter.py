@@ -27,6 +27,7 @@ from hspc_live.wire.links import Link, endpoint, open_router, private_folder
 
 START_S = 60.0
 SILENCE_NS = 2 * NS_PER_S
+ARM_NS = NS_PER_S // 2
 END_S = 3.0
 PINGS = 24
 PONG_WAIT_S = 0.002
@@ -95,13 +96,22 @@ class ProcessSorter:
             raise
 
     def arm(self) -> None:
-        """Let commands through."""
+        """Let commands through. Raises DeviceError unless the device says within half a second that it does."""
+        self._armed = False  # the device's word from before says nothing about now
         self._tell(ArmIt())
+        deadline_ns = time.perf_counter_ns() + ARM_NS
+        while not self._armed:
+            if self._link is None or time.perf_counter_ns() > deadline_ns:
+                self.disarm()  # should the order arrive after all, it must not find us gone
+                raise DeviceError(f"sorter: the device did not confirm arming within {ARM_NS / NS_PER_S:g} s")
+            self._link.wait(0.005)
+            self._listen()
 
     def disarm(self) -> None:
         """Empty the queue and refuse what comes. A device that cannot be reached is switched off instead."""
         if self._link is None:
             return
+        self._armed = False  # so that arming anew waits for a word of its own
         try:
             self._tell(DisarmIt())
         except DeviceError:

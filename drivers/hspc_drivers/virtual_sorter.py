@@ -39,6 +39,16 @@ class VirtualSorter:
         """What the device physically did so far."""
         return Diary(tuple(self._books.entries))
 
+    @property
+    def armed(self) -> bool:
+        """Whether the device accepts commands."""
+        return self._device.armed
+
+    @property
+    def clock_bound_ns(self) -> int:
+        """Both clocks are known exactly."""
+        return 0
+
     def open(self) -> None:
         """Switch on."""
         self._opened = True

@@ -1,7 +1,7 @@
 """The command tree and what happens to errors: a clear line on stderr, the error's exit code, never a traceback.
 
 Exit codes: 0 done; 1 unexpected; 2 settings or usage; 3 recording; 4 output; 5 model; 6 device; 7 wire; 8 arming; 9 a
-ledger out of balance; 10 part of the input was unreadable (the rest was done); 130 interrupted.
+ledger out of balance; 10 part of the input was unreadable (the rest was done); 130 interrupted or stopped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hspc_live.cli import bench, calibrate, machine, output, recordings, runs
+from hspc_live.cli import bench, calibrate, control, machine, output, recordings, runs
 from hspc_live.cli.output import progress
 from hspc_live.core.errors import HspcError
 
@@ -32,6 +32,7 @@ app.command()(machine.doctor)
 app.command()(machine.worker)
 app.command("calibrate-delay")(calibrate.calibrate_delay)
 app.add_typer(bench.app, name="bench")
+app.add_typer(control.app, name="control")
 
 
 def main() -> None:

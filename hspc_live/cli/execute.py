@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hspc_live.core.errors import ArmingError, DataLoss, DeviceError, HspcError, LedgerError, OutputError
+from hspc_live.core.errors import (
+    ArmingError,
+    DataLoss,
+    DeviceError,
+    HspcError,
+    LedgerError,
+    OutputError,
+    RecordingError,
+    StoppedError,
+)
 from hspc_live.core.identity import run_id
-from hspc_live.processes.plan import RunPlan
+from hspc_live.processes.plan import GateEdit, RunPlan
 from hspc_live.processes.supervisor import Listener, RunReport, Supervisor
+from hspc_live.recording.inspect import summarise as inspect
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint, open_router, private_folder
 from hspc_live.wire.ring import pixel_folder
@@ -32,6 +43,7 @@ class Order:
     speed: float | None = None
     out: Path | None = None
     keep_truth: bool = False
+    gate_edits: tuple[GateEdit, ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,16 +97,28 @@ def execute(order: Order, listen: Listener) -> Outcome:
         recording=str(recording) if recording is not None else None,
         truth_path=str(truth) if truth is not None else None,
         pulse_log=str(diary) if diary is not None else None,
+        gate_edits=order.gate_edits,
     )
     roles = targets(settings, recording=recording is not None)
     report = asyncio.run(Supervisor(plan, control, roles, listen=listen).run(arm_by=order.arm_by, for_s=order.for_s))
     if "sort" not in report.reports:
         report.raise_failure()
+        if report.stopped_by is not None:
+            kept = f"; what was recorded until then is in {recording}" if recording is not None else ""
+            raise StoppedError(f"stopped by {report.stopped_by}{kept}")
         if report.interrupted:
             raise KeyboardInterrupt
         raise HspcError("the run was stopped before it had a result")
     summary = summarise(run, report)
+    if recording is not None and "record" not in report.reports:
+        summary["recording"] = _left_behind(recording, summary)
     return Outcome(summary, recording, truth, diary, report, _error(summary, report))
+
+
+def gate_edits(notes: list[dict[str, Any]]) -> tuple[GateEdit, ...]:
+    """What a recording's notes say about gates that were set during the run."""
+    made = [json.loads(note["detail"]) for note in notes if note["kind"] == "gates"]
+    return tuple(GateEdit(edit["first_frame"], edit["by"], json.dumps({"outlets": edit["outlets"]})) for edit in made)
 
 
 def summarise(run: str, report: RunReport) -> dict[str, Any]:
@@ -114,6 +138,7 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         "alarms": sort["alarms"],
         "disarmed": sort["disarmed"],
         "arming_refused": sort["arming_refused"],
+        "gates": sort["gates"],
         "engine": sort["engine"],
         "warnings": acquire.get("warnings", []),
         "workers": {"replaced": report.replaced_workers, "leased_again": acquire.get("leased_again", 0)},
@@ -127,6 +152,18 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         unrecorded = {"frames": acquire.get("unrecorded_frames", 0), "messages": sort["unrecorded_messages"]}
         summary["recording"] = {**record, "unrecorded": unrecorded}
     return summary
+
+
+def _left_behind(recording: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """What a recorder that died has left: the frames that are safe, and how many are not."""
+    handed_over = summary["frames"]["captured"] - sum(summary["frames"]["dropped"].values())
+    try:
+        found = inspect(recording)
+    except RecordingError as error:
+        return {"frames": 0, "view_rows": 0, "unrecorded": {"frames": handed_over}, "loss": str(error)}
+    frames = found["readable_frames"]
+    unrecorded = {"frames": max(0, handed_over - frames)}
+    return {"frames": frames, "view_rows": found["events"], "unrecorded": unrecorded, "loss": found["loss"]}
 
 
 def _error(summary: dict[str, Any], report: RunReport) -> HspcError | None:

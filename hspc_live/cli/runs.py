@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hspc_live.cli.execute import Order, Outcome, execute
+from hspc_live.cli.execute import Order, Outcome, execute, gate_edits
 from hspc_live.cli.options import Json, Out, Set, calibrated, seconds, speed
 from hspc_live.cli.output import emit, listener, print_files, print_summary, progress
 from hspc_live.cli.score import predicted, score
@@ -94,6 +94,7 @@ def replay(
         own = opened.settings_json
         info = opened.info
         loss = opened.loss
+        edits = gate_edits(opened.lines("notes"))
     if config is not None:
         settings = load(config, overrides)
     elif own is not None:
@@ -106,8 +107,12 @@ def replay(
         progress.print(f"note: {remark}", style="yellow", markup=False)
     if loss is not None:
         progress.print(f"note: {recording}: {loss}", style="yellow", markup=False)
+    if edits and (config is not None or any(text.startswith("sort.outlets") for text in overrides)):
+        edits = ()
+        remarks.append("the gates that were set during the recorded run are left out: other gates were asked for")
+        progress.print(f"note: {remarks[-1]}", style="yellow", markup=False)
     armed = None if isinstance(settings.sorter, NoSorter) else "replay (virtual sorter)"
-    order = Order(settings, live=False, arm_by=armed, speed=speed(speed_), out=out)
+    order = Order(settings, live=False, arm_by=armed, speed=speed(speed_), out=out, gate_edits=edits)
     outcome = execute(order, listener)
     outcome.summary["warnings"] = [*remarks, *outcome.summary["warnings"]]
     _finish(outcome, settings, 0.0, f"Replay of {recording.name}", out, as_json)
@@ -128,7 +133,13 @@ def _as_replay(
 
 def _say_prediction(settings: RunSettings, duration: float) -> None:
     """What the run promises, before it starts."""
-    before = predicted(settings, model_card(settings), duration)
+    card = model_card(settings)
+    before = predicted(settings, card, duration)
+    table = card.cell_confusion if card is not None else None
+    if before is not None and table is not None and table.views != settings.sort.close.views:
+        taken = settings.sort.close.views
+        note = f"the card's table was made with {table.views} views a cell, the rig takes {taken} (sort.close.views)"
+        progress.print(f"note: {note}: the prediction is for the former", style="yellow")
     if before is not None and before.purity is not None and before.interval is not None:
         low, high = before.interval
         progress.print(

@@ -61,6 +61,12 @@ class LedgerError(HspcError):
     exit_code = 9
 
 
+class StoppedError(HspcError):
+    """The run was stopped in mid-run by a person; nothing was deflected from then on."""
+
+    exit_code = 130
+
+
 class DataLoss(HspcError):
     """The run went to its end, but part of its input was unreadable; what was lost has been stated."""
 

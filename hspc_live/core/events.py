@@ -75,7 +75,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A person arms; the caller has seen the self-test pass."""
+    """A person arms; the caller has seen the self-test pass. Refused while an alarm stands."""
 
     by: str
 
@@ -151,4 +151,20 @@ class Alarm:
     detail: str
 
 
-Action = Classify | Gated | Command | Closed | Disarmed | Alarm
+@dataclass(frozen=True, slots=True)
+class ArmingRefused:
+    """The core stays disarmed: `reason` says which alarm still stands."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatesSet:
+    """Another set of gates is in force: for every cell that closes in frame `first_frame` or later."""
+
+    revision: int
+    first_frame: int
+    by: str
+
+
+Action = Classify | Gated | Command | Closed | Disarmed | Alarm | ArmingRefused | GatesSet

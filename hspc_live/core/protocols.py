@@ -11,7 +11,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hspc_live.core.values import CameraInfo, Frame, Pixels, Receipt, SortCommand
+from hspc_live.core.values import (
+    CameraInfo,
+    Frame,
+    Pixels,
+    Receipt,
+    SortCommand,
+    StageInfo,
+    StagePosition,
+    StageReceipt,
+    StageTarget,
+)
 
 
 class Camera(Protocol):
@@ -30,7 +40,15 @@ class Camera(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the sequence; harmless when none runs."""
+        """End the sequence; harmless when none runs. Fixes `exposed`."""
+        ...
+
+    @property
+    def exposed(self) -> int | None:
+        """How many frames the sequence has had, those that were never handed over included; final once stopped.
+
+        It shows what a gap cannot: frames dropped behind the last one that was read. None where nobody counts them.
+        """
         ...
 
     def close(self) -> None:
@@ -49,8 +67,18 @@ class Sorter(Protocol):
         """Shake hands and estimate the clock offset. Raises DeviceError."""
         ...
 
+    @property
+    def armed(self) -> bool:
+        """Whether the device, by its own last word, accepts commands."""
+        ...
+
+    @property
+    def clock_bound_ns(self) -> int:
+        """How far the estimate of the device's clock can be off now, in ns; 0 where both share one."""
+        ...
+
     def arm(self) -> None:
-        """Let commands through. A disarmed sorter refuses every one."""
+        """Let commands through, and have the device say so. Raises DeviceError if it does not."""
         ...
 
     def disarm(self) -> None:
@@ -107,4 +135,62 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds."""
+        ...
+
+
+class Stage(Protocol):
+    """A motorised XY stage. One move at a time; a new target while it moves takes it from where it is."""
+
+    def open(self) -> StageInfo:
+        """Connect and say how far it travels. Raises DeviceError."""
+        ...
+
+    def move_to(self, target: StageTarget) -> None:
+        """Set out for `target` and return at once.
+
+        Raises DeviceError before anything moves where the target is not finite or out of the limits, or it is not open.
+        """
+        ...
+
+    def wait(self, timeout_s: float) -> StageReceipt | None:
+        """The receipt of the last target once the stage reports arrival, or None if it did not arrive in time.
+
+        Asked again, it answers the same. Raises DeviceError where no target was set, after `stop`, and on failure.
+        """
+        ...
+
+    def position(self) -> StagePosition:
+        """Where it says it is, now. Raises DeviceError if it is not open."""
+        ...
+
+    def stop(self) -> None:
+        """Halt at once and forget the target; harmless when it stands still; works from another thread."""
+        ...
+
+    def close(self) -> None:
+        """Halt and let go; harmless when called twice."""
+        ...
+
+
+class SnapCamera(Protocol):
+    """A camera that takes single pictures on demand, in one of several channels."""
+
+    def open(self) -> CameraInfo:
+        """Connect and say what its pictures will be; `um_per_px` is the nominal scale. Raises DeviceError."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of what it can show; the first is transmitted light, in which cells are found and classified."""
+        ...
+
+    def snap(self, channel: str, exposure_ms: float | None = None) -> Frame:
+        """Expose now, for `exposure_ms` (None: the channel's usual time), and wait for the picture.
+
+        `index` counts the pictures from 0. Raises DeviceError: not open, no such channel, no such exposure, failure.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the device; harmless when called twice."""
         ...

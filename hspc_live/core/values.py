@@ -149,7 +149,7 @@ class Classification:
 class GateDecision:
     """What the gates want of a cell before timing is looked at. `outlet` is None for waste.
 
-    `gate_revision` numbers the set of gates: 0 are those of the settings.
+    `gate_revision` numbers the set of gates in force when the cell closed: 0 are those of the settings.
     """
 
     cell: int
@@ -198,7 +198,7 @@ class CellRecord:
     """The last word on one cell: what the recording, the hash of the verdicts and the scorer read.
 
     Positions and times extrapolate the track: `arrival_ns` ± `arrival_sd_ns` at the junction, None where unknown.
-    `features` are means over the accepted views, by the names of `Detection`.
+    `features` are means over the accepted views, by the names of `Detection`; `gate_revision` as in `GateDecision`.
     """
 
     cell: int
@@ -219,3 +219,54 @@ class CellRecord:
     latency_ns: int | None
     command: int | None = None
     features: dict[str, float] = field(default_factory=dict)
+    gate_revision: int = 0
+
+
+# ---- chamber: a motorised stage brings places to the middle of the frame ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StageInfo:
+    """What a stage promises: travel (low, high) per axis, the smallest step it reports, and its name."""
+
+    x_limits_um: tuple[float, float]
+    y_limits_um: tuple[float, float]
+    resolution_um: float
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTarget:
+    """Bring the place (x_um, y_um) to the middle of the frame. Stage coordinates: those that the stage reports.
+
+    `target` numbers the targets of a run; `cell` is the cell to visit, None for a field.
+    """
+
+    target: int
+    x_um: float
+    y_um: float
+    cell: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagePosition:
+    """Where the stage says it is at host time `at_ns`, and whether it is on its way."""
+
+    x_um: float
+    y_um: float
+    at_ns: int
+    moving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageReceipt:
+    """The stage's answer to one target: it reports to have arrived at (x_um, y_um). Host time.
+
+    The table may still swing; whether it has come to rest is for the pictures to say.
+    """
+
+    target: int
+    x_um: float
+    y_um: float
+    sent_ns: int
+    arrived_ns: int

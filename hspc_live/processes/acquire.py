@@ -37,6 +37,7 @@ from hspc_live.wire.messages import (
     Lease,
     Lost,
     Notices,
+    RecorderGone,
     Release,
     SnapshotHead,
     StreamEnded,
@@ -114,6 +115,8 @@ class Acquire:
                             self._capture.stop()
                         case WorkerGone(worker):
                             await self._worker_gone(worker)
+                        case RecorderGone():
+                            self._recorder_gone()
                         case _:
                             pass
                 if self._child.quit:
@@ -277,6 +280,16 @@ class Acquire:
                 self._waiting.extendleft(reversed(group))
                 self._known.pop(worker, None)
                 return
+
+    def _recorder_gone(self) -> None:
+        """What it held and did not give back is not in the file, as far as anyone knows."""
+        if self._record is None:
+            return
+        self._record.close()
+        self._record = None
+        held, self._recorder_holds = sorted(self._recorder_holds), set()
+        self._unrecorded += len(held)
+        self._released(held, of_lease=False)
 
     async def _worker_gone(self, worker: str) -> None:
         orphans = self._leases.worker_lost(worker)

@@ -24,12 +24,18 @@ class Actuator:
         self._sorter = sorter
         self._live = live
         self._last_heartbeat_ns = 0
+        self._armed = False
         self.last_fire_ns = 0
 
     @property
     def present(self) -> bool:
         """Whether there is a sorter at all."""
         return self._sorter is not None
+
+    @property
+    def clock_bound_ns(self) -> int:
+        """How far the device's clock may be off the host's idea of it; 0 without a device."""
+        return 0 if self._sorter is None else self._sorter.clock_bound_ns
 
     def arm(self) -> str | None:
         """Let commands through; returns why that is impossible, or None."""
@@ -39,10 +45,12 @@ class Actuator:
             self._sorter.arm()
         except DeviceError as error:
             return str(error)
+        self._armed = True
         return None
 
     def disarm(self) -> None:
         """Make the sorter safe; harmless at any time."""
+        self._armed = False
         if self._sorter is not None:
             self._sorter.disarm()
 
@@ -70,8 +78,8 @@ class Actuator:
         except DeviceError as error:
             return (), f"sorter: {error}"
         at_rest = {r.reason for r in receipts if r.kind is ReceiptKind.REFUSED} & AT_REST
-        if at_rest:  # whatever we believe, the device does not sort
-            why = ", ".join(sorted(at_rest))
+        if at_rest or (self._armed and not self._sorter.armed):  # whatever we believe, the device does not sort
+            why = ", ".join(sorted(at_rest)) or "by its own word"
             return receipts, f"the sorter has disarmed itself ({why}): was the host silent?"
         return receipts, None
 

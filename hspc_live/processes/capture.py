@@ -1,7 +1,8 @@
 """The camera half of acquire: one thread that turns what the camera gives into log entries and ring slots.
 
-It decides nothing about cells. It books every gap, refuses a frame of another shape, marks a frozen one, asks the
-background for its snapshot, and either waits for a free slot (replay) or drops the frame and says so (live).
+It decides nothing about cells. It books every gap, before the first frame and behind the last one too, refuses a frame
+of another shape, marks a frozen one, asks the background for its snapshot, and either waits for a free slot (replay) or
+drops the frame and says so (live).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hspc_live.core.clock import NS_PER_S
 from hspc_live.core.errors import DataLoss, DeviceError, HspcError
 from hspc_live.core.protocols import Camera, EndOfStream
 from hspc_live.core.values import CameraInfo, Frame, Pixels
@@ -61,8 +63,9 @@ class Capture:
         self._out: deque[Captured] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
-        self._expected: int | None = None
-        self._last_ns = 0
+        self._expected: int | None = 0 if info.counts_gaps else None
+        self._last_ns: int | None = None
+        self._period_ns = round(NS_PER_S / info.frames_per_s) if info.frames_per_s > 0 else 0
         self._previous: Pixels | None = None
         self._snapshot: Snapshot | None = None
         self._stall_s = max(STALL_S, 5.0 / info.frames_per_s) if info.frames_per_s > 0 else STALL_S
@@ -118,8 +121,11 @@ class Capture:
         finally:
             try:
                 self._camera.stop()
+                self._book_end()
             except HspcError as error:
                 self.warnings.append(f"camera did not stop cleanly: {error}")
+            except Exception as error:  # likewise: whoever waits for the end must not wait for ever
+                self.warnings.append(f"camera driver failed at the stop: {type(error).__name__}: {error}")
             self.finished = True
             self._wake()
 
@@ -164,17 +170,39 @@ class Capture:
     def _book_gap(self, frame: Frame) -> None:
         if self._expected is not None and self._info.counts_gaps:
             gap = frame.index - self._expected
-            if gap < 0 or gap > LARGEST_GAP:
-                raise DeviceError(f"frame number jumped from {self._expected - 1} to {frame.index}")
+            if not 0 <= gap <= LARGEST_GAP:
+                raise DeviceError(
+                    f"frame number jumped from {self._expected - 1} to {frame.index}"
+                    if self._last_ns is not None
+                    else f"the first frame has number {frame.index}: the camera's numbers must count from its start"
+                )
+            if self._last_ns is None:
+                self._last_ns = max(0, frame.captured_ns - (gap + 1) * self._period_ns)
             step_ns = (frame.captured_ns - self._last_ns) // (gap + 1)
-            for position, index in enumerate(range(self._expected, frame.index), start=1):
-                self.captured += 1
-                self.dropped["camera"] += 1
-                self._emit(Captured(Entry(index, self._last_ns + position * step_ns, frame.received_ns, "camera")))
+            self._book_dropped(frame.index, self._last_ns, step_ns, frame.received_ns)
         elif self._expected is not None and frame.index < self._expected:
             raise DeviceError(f"frame {frame.index} came after frame {self._expected - 1}")
         self._expected = frame.index + 1
         self._last_ns = frame.captured_ns
+
+    def _book_end(self) -> None:
+        """Book what the camera took after the last frame that came: no later one will show the gap."""
+        exposed = self._camera.exposed
+        if exposed is None or self._expected is None or not self._info.counts_gaps:
+            return
+        if not 0 <= exposed - self._expected <= LARGEST_GAP:
+            raise DeviceError(f"it counts {exposed} frames, the last one it gave had number {self._expected - 1}")
+        now_ns = time.perf_counter_ns()
+        last_ns = self._last_ns if self._last_ns is not None else now_ns - exposed * self._period_ns
+        self._book_dropped(exposed, last_ns, self._period_ns, now_ns)
+
+    def _book_dropped(self, until: int, last_ns: int, step_ns: int, received_ns: int) -> None:
+        """Frames from the expected one to before `until`; the first was due `step_ns` after `last_ns`, and so on."""
+        assert self._expected is not None
+        for position, index in enumerate(range(self._expected, until), start=1):
+            self.captured += 1
+            self.dropped["camera"] += 1
+            self._emit(Captured(Entry(index, last_ns + position * step_ns, received_ns, "camera")))
 
     def _slot(self) -> int | None:
         """A free slot; live None when there is none, otherwise wait for one (or for the stop)."""

@@ -32,6 +32,7 @@ from hspc_live.wire.messages import (
     Prepared,
     Quit,
     Ready,
+    RecorderGone,
     Report,
     Said,
     ToChild,
@@ -59,6 +60,7 @@ class Child:
         self._last_beat = 0.0
         self._last_parent_check = 0.0
         self.quit = False
+        self.recorder_gone = False
 
     @property
     def welcome(self) -> bool:
@@ -89,7 +91,7 @@ class Child:
         return messages
 
     def turn(self) -> None:
-        """Beat if it is time, notice a dead parent and a Quit. For loops that wait inside the work loop.
+        """Beat if it is time, notice a dead parent, a Quit and the recorder's end. For waits inside the work loop.
 
         What else the supervisor sends meanwhile is kept for `pump`, so that no Disarm is lost in a wait.
         """
@@ -104,6 +106,7 @@ class Child:
         while (got := self._link.try_recv()) is not None:
             message = self._decoder.decode(got[1]).message
             self.quit = self.quit or isinstance(message, Quit)
+            self.recorder_gone = self.recorder_gone or isinstance(message, RecorderGone)
             self._held.append(message)
 
     async def ready(self, detail: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
@@ -111,7 +114,7 @@ class Child:
         self.tell(Ready(self.role, os.getpid(), json.dumps(detail or {})))
         message = await self._wait_for(Prepare)
         if self._plan is None:
-            self._plan = RunPlan(**json.loads(message.plan))
+            self._plan = RunPlan.from_json(message.plan)
         facts: dict[str, dict[str, Any]] = json.loads(message.facts)
         return facts
 

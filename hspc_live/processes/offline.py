@@ -31,8 +31,9 @@ from hspc_live.core.events import (
     Scored,
     Tick,
 )
-from hspc_live.core.protocols import Camera, EndOfStream, Engine, Sorter
+from hspc_live.core.protocols import Engine, Sorter
 from hspc_live.core.values import CameraInfo, CellRecord, Frame, FrameResult, Pixels, Receipt, SortCommand
+from hspc_live.processes.plan import RECEIPT_GRACE_NS
 from hspc_live.settings.schema import RunSettings
 from hspc_live.stages.background import Background, Snapshot
 from hspc_live.stages.segment import Segmenter
@@ -40,7 +41,6 @@ from hspc_live.stages.sort_core import SortCore
 from hspc_live.stages.verdicts import VerdictHash
 
 BEAT_NS = 50 * NS_PER_MS
-RECEIPT_GRACE_NS = 1000 * NS_PER_MS
 
 Key = tuple[int, int]
 
@@ -70,20 +70,6 @@ class OfflineResult:
     outcomes_sha256: str = ""
     first_ns: int | None = None
     last_ns: int | None = None
-
-
-def camera_frames(camera: Camera) -> Iterator[Frame]:
-    """The frames of an opened camera until its end."""
-    camera.start()
-    try:
-        while True:
-            frame = camera.read(1.0)
-            if frame is not None:
-                yield frame
-    except EndOfStream:
-        return
-    finally:
-        camera.stop()
 
 
 def segment_frames(

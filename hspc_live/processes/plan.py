@@ -5,11 +5,26 @@ A plan is plain data, so it survives `spawn`. Settings travel as the JSON they w
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from hspc_live.core.clock import NS_PER_S
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint
+
+RECEIPT_GRACE_NS = NS_PER_S
+"""How long after its last pulse a sorter's receipts are waited for, before they count as missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateEdit:
+    """A set of gates that a person put in force during a recorded run; `outlets` is JSON text, as in the settings."""
+
+    first_frame: int
+    by: str
+    outlets: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +33,8 @@ class RunPlan:
 
     `control` is where the supervisor listens; the other links' addresses are told once they are bound. `speed` paces a
     replay (None: as fast as it goes). `recording` is the file to write, `truth_path` and `pulse_log` are where the
-    simulated devices leave what really happened, for the scorer and for nobody else.
+    simulated devices leave what really happened, for the scorer and for nobody else. `gate_edits` are those that a
+    replay repeats.
     """
 
     run_id: str
@@ -31,6 +47,13 @@ class RunPlan:
     recording: str | None = None
     truth_path: str | None = None
     pulse_log: str | None = None
+    gate_edits: tuple[GateEdit, ...] = ()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The plan as `json.dumps(asdict(plan))` wrote it."""
+        plan = json.loads(text)
+        return cls(**{**plan, "gate_edits": tuple(GateEdit(**edit) for edit in plan["gate_edits"])})
 
     @property
     def settings(self) -> RunSettings:

@@ -19,6 +19,7 @@ from hspc_live.wire.messages import Books, CloseRecording, Note, RunningLedger, 
 
 END_PATIENCE_S = 30.0
 LEDGER_S = 0.5
+MOST_NOTES = 1000
 
 
 class Scribe:
@@ -71,9 +72,7 @@ class Scribe:
             books = Books(self._cells, self._commands, self._receipts)
             self._cells, self._commands, self._receipts = [], [], []
             await self._send(encode(books, run=self._run))
-        notes, self._notes = self._notes, []
-        for note in notes:
-            await self._send(encode(note, run=self._run))
+        await self._send_notes()
         now = time.monotonic()
         if ledger is not None and now - self._ledger_sent >= LEDGER_S:
             self._ledger_sent = now
@@ -86,22 +85,42 @@ class Scribe:
             return
         message = CloseRecording(json.dumps(ledgers), json.dumps(summary))
         deadline = asyncio.get_running_loop().time() + END_PATIENCE_S
-        while not self._link.try_send(encode(message, run=self._run)):
-            if self._child.quit or asyncio.get_running_loop().time() > deadline:
-                self.unrecorded += 1
+        while self._notes or not self._link.try_send(encode(message, run=self._run)):
+            if self._child.quit or self._child.recorder_gone or asyncio.get_running_loop().time() > deadline:
+                self.unrecorded += 1 + len(self._notes)
                 return
             await asyncio.sleep(0.005)
             self._child.turn()
+            await self._send_notes()
+
+    def recorder_gone(self) -> None:
+        """Nobody writes any more."""
+        self.close()
+        self._link = None
 
     def close(self) -> None:
         """Let go of the link."""
         if self._link is not None:
             self._link.close()
 
+    async def _send_notes(self) -> None:
+        """Notes say what a person did: they are few, and wait where the recorder is behind for a while."""
+        assert self._link is not None
+        while self._notes:
+            parts = encode(self._notes[0], run=self._run)
+            if self._live and not self._link.try_send(parts):
+                if len(self._notes) > MOST_NOTES:
+                    self.unrecorded += len(self._notes) - MOST_NOTES
+                    del self._notes[:-MOST_NOTES]
+                return
+            if not self._live:
+                await self._send(parts)
+            del self._notes[0]
+
     async def _send(self, parts: list[Any]) -> None:
         assert self._link is not None
         while not self._link.try_send(parts):
-            if self._live or self._child.quit:
+            if self._live or self._child.quit or self._child.recorder_gone:
                 self.unrecorded += 1
                 return
             await asyncio.sleep(0.001)

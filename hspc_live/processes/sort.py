@@ -19,7 +19,7 @@ import numpy as np
 from hspc_live.core.clock import NS_PER_S, Clock, VirtualClock
 from hspc_live.core.events import (
     Alarm,
-    Arm,
+    ArmingRefused,
     Classify,
     Closed,
     Command,
@@ -29,6 +29,7 @@ from hspc_live.core.events import (
     Event,
     Finished,
     Gated,
+    GatesSet,
     Received,
     Tick,
 )
@@ -38,17 +39,20 @@ from hspc_live.processes.actuator import Actuator
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
 from hspc_live.processes.inference import Inference
+from hspc_live.processes.operator import Operator
 from hspc_live.processes.order import FrameOrder, Ordered
+from hspc_live.processes.plan import RECEIPT_GRACE_NS
 from hspc_live.processes.scribe import Scribe
 from hspc_live.processes.segment_worker import decode_results
+from hspc_live.processes.self_test import Findings, SelfTest, engine_problem
 from hspc_live.processes.tally import Tally
+from hspc_live.stages.gate import EditGates
 from hspc_live.stages.sort_core import SortCore
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.links import Link, open_router
-from hspc_live.wire.messages import ArmNow, DisarmNow, Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
+from hspc_live.wire.messages import Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
 
 LOOP_S = 0.01
-RECEIPT_GRACE_NS = NS_PER_S
 ACQUIRE = b"acquire"
 
 
@@ -88,7 +92,16 @@ class Sort:
         self._camera = camera_info(facts["acquire"])
         self._decoder = Decoder[ToSort](ToSort)
         self._fed = 0
-        self._refused: str | None = None
+        self._self_test = SelfTest(self._camera, settings.sort.timing.max_clock_error_ms)
+        self._operator = Operator(
+            child, self._core, self._sorter, self._scribe, self._feed, self._findings, parts.clock
+        )
+        problem = None
+        if parts.sorter is not None and plan.live:
+            size_px = int(facts["sort"]["geometry"]["size_px"])
+            problem = engine_problem(parts.engine, size_px, np.dtype(self._camera.dtype))
+        self._engine_problem = problem
+        self._edits = list(plan.gate_edits)
         self._max_missed = settings.sort.track.max_missed
         self._last_entry: Entry | None = None
         self._stream_ended: StreamEnded | None = None
@@ -97,7 +110,7 @@ class Sort:
         """Until the stream has ended and every cell has come to its end."""
         while not self._child.quit:
             await self._pause()
-            self._control()
+            self._operator.attend()
             await self._intake()
             await self._advance()
             if self._stream_ended is not None and self._order.empty:
@@ -127,29 +140,6 @@ class Sort:
         if not readable.done():
             readable.cancel()
             await asyncio.gather(readable, return_exceptions=True)
-
-    def _control(self) -> None:
-        for message in self._child.pump():
-            match message:
-                case ArmNow(by):
-                    self._arm(by)
-                case DisarmNow(reason):
-                    self._feed(Disarm(reason))
-                case _:
-                    pass
-
-    def _arm(self, by: str) -> None:
-        """Arming is earned: with a problem open the request is refused, and the refusal is said and recorded."""
-        problems = self._parts.problems(self._camera) if self._sorter.present else ()
-        refused = "; ".join(problems) or self._sorter.arm()
-        if refused is not None:
-            self._refused = refused
-            self._child.say("arming-refused", refused)
-            self._scribe.note("arming-refused", refused, self._clock.now_ns())
-            return
-        self._feed(Arm(by))
-        self._child.say("armed", by)
-        self._scribe.note("armed", by, self._clock.now_ns())
 
     async def _intake(self) -> None:
         """Take what has arrived, then feed the core whatever is settled in capture order."""
@@ -182,9 +172,12 @@ class Sort:
 
     async def _settle(self, item: Ordered) -> None:
         """One frame, in order: to the core, to the recording, and what the core wants classified to the engine."""
+        while self._edits and self._edits[0].first_frame <= item.entry.index:
+            self._operator.repeat(self._edits.pop(0))
         await self._left_out(item.entry)
         await self._virtual_until(item.entry.captured_ns)
         self._tally.frame(item)
+        self._self_test.frame(item)
         if item.result is not None:
             await self._scribe.rows(item.result)
         requests = self._feed(item.event)
@@ -196,6 +189,15 @@ class Sort:
         self._fed += 1
         if not self._live and self._fed % self._group == 0:
             await self._score_group()
+
+    def _findings(self) -> Findings:
+        """What the self-test has against arming now. A replay sorts nothing real: nothing keeps it from being armed."""
+        if not self._live or not self._sorter.present:
+            return Findings((), ())
+        problems = self._parts.problems(self._camera)
+        if self._engine_problem is not None:
+            problems = (*problems, self._engine_problem)
+        return self._self_test.find(self._clock.now_ns(), problems, self._core.alarms, self._sorter.clock_bound_ns)
 
     async def _left_out(self, entry: Entry) -> None:
         """A file without its empty frames: what was in view before a gap left in it, not when the next frame came."""
@@ -231,7 +233,7 @@ class Sort:
 
     # ---- the core, the engine, the sorter ----------------------------------------------------------------------------
 
-    def _feed(self, event: Event) -> list[Classify]:
+    def _feed(self, event: Event | EditGates) -> list[Classify]:
         """One event into the core; carries its actions out and returns the views that it wants classified."""
         now_ns = self._clock.now_ns()
         started = time.perf_counter_ns()
@@ -256,6 +258,10 @@ class Sort:
                     self._tally.disarmed.append(reason)
                     self._child.say("disarmed", reason)
                     self._scribe.note("disarmed", reason, now_ns)
+                case ArmingRefused(reason):
+                    self._sorter.disarm()
+                case GatesSet():
+                    self._operator.gates_set(action)
                 case Alarm(kind, detail):
                     self._tally.alarms[kind] += 1
                     if self._tally.alarms[kind] == 1:
@@ -307,6 +313,8 @@ class Sort:
         assert self._stream_ended is not None
         if self._stream_ended.error:
             self._feed(Disarm(f"camera: {self._stream_ended.error}"))
+        while self._edits:
+            self._operator.repeat(self._edits.pop(0))
         if not self._live:
             await self._score_group()
         self._feed(Ended())
@@ -317,7 +325,7 @@ class Sort:
         else:
             while not self._child.quit and not self._done():
                 await self._pause()
-                self._control()
+                self._operator.attend()
                 await self._intake()  # what comes too late is counted, and does not keep the pause from pausing
                 await self._advance()
         self._feed(Finished())
@@ -345,7 +353,7 @@ class Sort:
         report["classes"] = dict(self._core.classes)
         report["stream_error"] = self._stream_ended.error if self._stream_ended is not None else "stopped"
         report["captured_by_acquire"] = self._stream_ended.captured if self._stream_ended is not None else None
-        report["arming_refused"] = self._refused
+        report |= self._operator.report()
         report["unexpected_results"] = self._order.unexpected
         report["engine"] = {
             "name": self._parts.engine.name,

@@ -27,13 +27,17 @@ from msgspec import Struct
 from hspc_live.core import errors
 from hspc_live.core.errors import DeviceError, HspcError, WireError
 from hspc_live.processes.plan import RunPlan
+from hspc_live.processes.visitors import Visitors
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.links import Link
 from hspc_live.wire.messages import (
+    Answer,
     ArmNow,
+    AskStatus,
     Beat,
     DisarmNow,
     Drain,
+    EndRun,
     Failed,
     Go,
     Hung,
@@ -41,8 +45,11 @@ from hspc_live.wire.messages import (
     Prepared,
     Quit,
     Ready,
+    RecorderGone,
     Report,
     Said,
+    SetGates,
+    StopNow,
     ToSupervisor,
     WorkerGone,
 )
@@ -56,6 +63,7 @@ LEAST_SILENCE_S = 1.0
 END_S = 30.0
 DRAIN_S = 60.0
 STOP_S = 1.0
+STOP_GRACE_S = 0.05
 TURN_S = 0.02
 MOST_RESTARTS = 20
 
@@ -81,6 +89,7 @@ class RunReport:
     replaced_workers: int = 0
     interrupted: bool = False
     stopped_now: bool = False
+    stopped_by: str | None = None
 
     def raise_failure(self) -> None:
         """Raise the first failure as the error it was (all of them in its text)."""
@@ -104,11 +113,13 @@ class Supervisor:
         self._link = control
         self._decoder = Decoder[ToSupervisor](ToSupervisor)
         self._children: dict[str, _Process] = {}
-        self._visitors: set[str] = set()
+        self._visitors = Visitors(self._tell, listen)
         self._report = RunReport()
         self._facts = "{}"
         self._lease_timeout_s = plan.settings.pipeline.lease_timeout_s
         self._interrupts = 0
+        self._lost: set[str] = set()  # died, and the run goes to its end without
+        self._running = False
         self._quitting = False
         self._draining = False
         self._drained_at = 0.0
@@ -155,6 +166,7 @@ class Supervisor:
         for name in sorted(self._children, key=lambda n: n == "acquire"):
             if not (arm_by is not None and name == "sort"):
                 self._tell(name, Go())
+        self._running = True
         self._listen("supervisor", "running", f"control at {self._plan.control}")
         return True
 
@@ -183,7 +195,7 @@ class Supervisor:
         while True:
             await self._link.wait_readable(TURN_S)
             self._take_messages()
-            if not self._reap(restart=True) or self._interrupts > 1:
+            if self._report.stopped_now or not self._reap(restart=True):
                 return
             if self._children["sort"].report is not None:
                 return
@@ -237,7 +249,7 @@ class Supervisor:
                 continue
             child = self._children.get(name)
             if child is None:
-                self._visit(name, message)
+                self._visited(name, message)
                 continue
             child.silent_since = time.monotonic()
             match message:
@@ -267,31 +279,43 @@ class Supervisor:
                         self._children[worker].process.kill()
                     else:
                         self._tell("acquire", WorkerGone(worker))
+                case Answer(asked_by):
+                    self._tell(asked_by, message)
+                case ArmNow() | DisarmNow() | SetGates() | AskStatus() | EndRun() | StopNow():
+                    pass  # wishes are for visitors; no child has any
                 case _:
                     assert_never(message)
 
-    def _visit(self, name: str, message: ToSupervisor) -> None:
-        """A segment worker that joined from outside. It is let in once the run is under way, and told of its end.
-
-        If it falls silent, acquire finds its leases expired and says `Hung`; then its frames go out once more.
-        """
-        match message:
-            case Ready() if name.startswith("segment-") and self._facts != "{}":
-                self._visitors.add(name)
-                self._listen(name, "joined", f"process {message.pid}")
-                self._tell(name, self._prepare())
-            case Prepared() if name in self._visitors:
-                self._tell(name, Go())
+    def _visited(self, name: str, message: ToSupervisor) -> None:
+        """Somebody who is no child: let in once the run is under way, and as long as it is."""
+        match self._visitors.take(name, message, self._prepare() if self._running and not self._quitting else None):
+            case EndRun(by) if not self._draining:
+                self._tell("sort", DisarmNow(f"ended by {by}"))
+                self._drain(f"ended by {by}")
+            case StopNow(by):
+                self._stop(by)
             case _:
                 pass
 
+    def _stop(self, by: str) -> None:
+        """Kill *sort*, so that it cannot command anything whatever state it is in; the sorter's watchdog does the rest.
+
+        It is told to disarm first: if it listens, the sorter's queue is empty at once and not after the watchdog.
+        """
+        self._listen("supervisor", "stopped", f"by {by}: the sort process is killed")
+        self._report.stopped_now = True
+        self._report.stopped_by = by
+        self._tell("sort", DisarmNow(f"stopped by {by}"))
+        time.sleep(STOP_GRACE_S)
+        self._children["sort"].process.kill()
+
     def _reap(self, *, restart: bool) -> bool:
-        """Notice ended processes; True while the run can go on."""
+        """Notice ended processes; True while the run can go on, if only to its end."""
         for name, child in list(self._children.items()):
             if child.process.is_alive():
                 continue
             self._take_messages()  # its last words may still wait
-            if child.report is not None:
+            if child.report is not None or name in self._lost:
                 continue
             if restart and name.startswith("segment-") and child.failure is None:
                 self._replace(name)
@@ -299,9 +323,20 @@ class Supervisor:
             if child.failure is None:
                 died = f"the {name} process died (exit code {child.process.exitcode})"
                 self._fail(name, HspcError(f"{died}: disarmed, not restarted"))
-            if restart:
+            if restart and name == "record":
+                self._end_unrecorded()
+            elif restart:
                 return False
         return True
+
+    def _end_unrecorded(self) -> None:
+        """The recorder is gone: sorting that nobody could explain afterwards ends, in good order."""
+        self._lost.add("record")
+        self._tell("sort", DisarmNow("the recorder died"))
+        for name in ("sort", "acquire"):
+            self._tell(name, RecorderGone())
+        if not self._draining:
+            self._drain("the recorder died")
 
     def _replace(self, name: str) -> None:
         """Start another worker and give the dead one's frames back."""
@@ -325,7 +360,7 @@ class Supervisor:
         self._link.try_send(encode(message, run=self._plan.run_id), to=name.encode())
 
     def _tell_all(self, message: Struct) -> None:
-        for name in (*self._children, *self._visitors):
+        for name in (*self._children, *self._visitors.guests):
             self._tell(name, message)
 
     # ---- shutdown --------------------------------------------------------------------------------------------------
@@ -333,8 +368,7 @@ class Supervisor:
     async def _end(self) -> None:
         """Let record and acquire come to their own end (they have what they need once sort has reported), then Quit."""
         deadline = time.monotonic() + END_S
-        orderly = not self._report.failures and not self._report.stopped_now and not self._report.interrupted
-        orderly = orderly or (self._report.interrupted and "sort" in self._report.reports)
+        orderly = "sort" in self._report.reports and not self._report.stopped_now
         while orderly and time.monotonic() < deadline and not self._report.stopped_now:
             self._take_messages()
             waiting = [n for n in ("record", "acquire") if n in self._children and self._children[n].report is None]
@@ -346,7 +380,7 @@ class Supervisor:
         self._tell_all(Quit())
         quitting = time.monotonic()
         while any(c.process.is_alive() for c in self._children.values()):
-            if time.monotonic() - quitting > (STOP_S if self._report.stopped_now else END_S / 2):
+            if time.monotonic() - quitting > (STOP_S if self._interrupts > 1 else END_S / 2):
                 break
             self._take_messages()
             await asyncio.sleep(TURN_S)

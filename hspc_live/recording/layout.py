@@ -111,6 +111,7 @@ def cell_dtype(classes: Sequence[str]) -> np.dtype[Any]:
             ("decided_ns", "<i8"),
             ("latency_ns", "<i8"),
             ("command", "<i8"),
+            ("gate_revision", "<i8"),
             *((f"mean_{name}", "<f8") for name in Detection._fields),
             *([("scores", "<f8", (len(classes),))] if classes else []),
         ]
@@ -121,7 +122,7 @@ def cell_rows(records: Sequence[CellRecord], dtype: np.dtype[Any]) -> NDArray[np
     """Records as rows of `cell_dtype`. Scores of another number than the classes leave their columns NaN."""
     rows = np.zeros(len(records), dtype)
     for row, record in zip(rows, records, strict=True):
-        for name in ("cell", "first_frame", "last_frame", "y_um", "last_capture_ns", "decided_ns"):
+        for name in ("cell", "first_frame", "last_frame", "y_um", "last_capture_ns", "decided_ns", "gate_revision"):
             row[name] = getattr(record, name)
         for name in ("arrival_ns", "arrival_sd_ns", "latency_ns", "command"):
             value = getattr(record, name)

@@ -119,8 +119,8 @@ class Recording:
             self.warnings.append(f"the file {was} {name}; {given:g} {unit} is taken, as told")
 
     def _read_committed(self) -> dict[str, int] | None:
-        """Rows of each stream that a crashed recorder had acknowledged; None where the whole file holds."""
-        if self.kind == "rtdc" or not self._source.crashed:
+        """Rows of each stream that a recorder had acknowledged before a crash or a full disk; None if it ended well."""
+        if self.kind == "rtdc" or self._attributes.get("closed", not self._source.crashed):
             return None
         dataset = self._source.dataset("hspc/committed")
         if dataset is None:
@@ -170,6 +170,16 @@ class Recording:
             return None
         found: dict[str, Any] = json.loads(text)
         return found
+
+    @property
+    def captured(self) -> int | None:
+        """How many frames the closed books of the run count, dropped and lost ones too; None where there are none."""
+        if not self._attributes.get("closed", False):
+            return None
+        try:
+            return int(self.lines("ledger")[-1]["frames"]["captured"])
+        except (IndexError, KeyError, TypeError, ValueError):  # damaged: what the file holds still counts
+            return None
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def _record(row: dict[str, Any], views_of: dict[int, list[tuple[int, int]]]) -> 
         latency_ns=whole("latency_ns"),
         command=whole("command"),
         features={name: value for name, value in features.items() if value is not None},
+        gate_revision=int(row.get("gate_revision", 0)),
     )
 
 

@@ -10,6 +10,7 @@ each stream is whole.
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -110,7 +111,7 @@ class RecordingWriter:
             writer._create_streams(group, record_frames)
             file.swmr_mode = True
             writer.flush()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: a half-made file would be in the way of the next run (mode x)
             file.close()
             path.unlink()
             raise
@@ -298,8 +299,8 @@ class RecordingWriter:
             committed = self._file["hspc/committed"]
             committed[:] = list(counts.values())
             committed.flush()
-        except OSError as error:
-            raise RecordingError(f"{self.path} could not be written on ({error}): is the disk full?") from error
+        except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
+            raise RecordingError(f"{self.path} could not be written on ({_why(error)}): is the disk full?") from error
         return counts
 
     def _fill_scores(self) -> None:
@@ -342,8 +343,8 @@ class RecordingWriter:
                     file["hspc/summary"] = json.dumps(summary, ensure_ascii=False)
                 file["hspc"].attrs["closed"] = ledger is not None
                 file["hspc"].attrs["frames_missing"] = frames_missing
-        except OSError as error:
-            raise RecordingError(f"{self.path} could not be completed ({error}): is the disk full?") from error
+        except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
+            raise RecordingError(f"{self.path} could not be completed ({_why(error)}): is the disk full?") from error
 
     def _check(self, what: str, pixels: NDArray[Any], shape: tuple[int, ...]) -> None:
         if pixels.shape != shape or pixels.dtype != np.dtype(self._camera.dtype):
@@ -351,6 +352,12 @@ class RecordingWriter:
                 f"a {what} of {pixels.shape} {pixels.dtype} does not belong into {self.path}, which holds "
                 f"{shape} {self._camera.dtype}: start another run for another camera format"
             )
+
+
+def _why(error: OSError | RuntimeError) -> str:
+    """What the system said; HDF5 wraps it in lines of addresses that tell a person nothing."""
+    said = re.search(r"error message = '([^']+)'", str(error))
+    return said[1] if said else str(error).splitlines()[0]
 
 
 def camera_json(camera: CameraInfo) -> dict[str, Any]:

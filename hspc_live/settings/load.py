@@ -20,6 +20,7 @@ from hspc_live.settings.consistency import contradictions
 from hspc_live.settings.document import Document, KeyPath, dotted, parse, parse_value, read
 from hspc_live.settings.explain import explain
 from hspc_live.settings.schema import RunSettings
+from hspc_live.settings.sort import Outlet, OutletsSection
 
 PREFIX = "HSPC_LIVE__"
 
@@ -60,6 +61,21 @@ def load_section(path: Path | str, section: type[AnySection]) -> AnySection:
     except ValidationError as error:
         layers = _Layers(document, document.values)
         raise SettingsError(layers.lines(explain(error, section))) from None
+
+
+def load_outlets(text: str, source: str) -> tuple[Outlet, ...]:
+    """Outlets from YAML or JSON text, named `source` in errors: `outlets: […]` alone, or a whole run's settings.
+
+    Raises SettingsError listing every problem, a line each.
+    """
+    document = parse(text, source)
+    if set(document.values) != {"outlets"}:
+        return _build(document, None, (), {}).sort.outlets
+    try:
+        return OutletsSection.model_validate(document.values).outlets
+    except ValidationError as error:
+        layers = _Layers(document, document.values)
+        raise SettingsError(layers.lines(explain(error, OutletsSection))) from None
 
 
 @dataclass(slots=True)

@@ -105,6 +105,12 @@ class Outlet(Section):
     limit: int | None = Field(None, ge=1, description="stop sorting into this outlet after so many cells")
 
 
+class OutletsSection(Section):
+    """A file of outlets by themselves: what a person puts in force during a run."""
+
+    outlets: tuple[Outlet, ...]
+
+
 class AbstainSettings(Section):
     """When the classifier's word is not taken."""
 
@@ -128,6 +134,7 @@ class TimingSettings(Section):
     max_pulse_ms: float = Field(40.0, gt=0, description="a cell whose arrival is less certain is aborted")
     commit_lead_ms: float = Field(120.0, gt=0, description="before arrival, in capture time: coincidence is judged")
     device_lead_ms: float = Field(20.0, gt=0, description="before the pulse: the sorter must have the command")
+    max_clock_error_ms: float = Field(1.0, gt=0, description="of the sorter's clock: known less well, no arming")
     refractory_ms: float = Field(5.0, ge=0, description="between the end of a pulse and the next one's start")
 
 

@@ -16,6 +16,8 @@ from hspc_live.stages.timing import Arrival, Pulse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hspc_live.stages.gate import GateSet
+
 
 class State(Enum):
     """Where a cell stands."""
@@ -104,6 +106,8 @@ class Cell:
     arrival: Arrival | None = None
     latest_ns: int | None = None  # nothing can be done about it from here on; None while its arrival is unknown
     crowded: bool = False
+    doubtful: bool = False  # most of its object's looks were found to be no single cell
+    gates: GateSet | None = None  # those in force when it was closed
     outlet: str | None = None
     classification: Classification | None = None
     decided_ns: int | None = None

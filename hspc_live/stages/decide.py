@@ -79,13 +79,12 @@ class Decider:
         self._names = classes
         self._abstain = settings.abstain
         self._total_limit = settings.total_limit
-        self._outlets = {outlet.name: outlet for outlet in settings.outlets}
-        self._gates = GateSet(settings.outlets, classes)
+        self.gates = GateSet(settings.outlets, classes)  # in force for the cells that close from now on
         self._crossings = Crossings()
         self._pulses = Pulses(timing.refractory_ns)
         self._captured_ns: int | None = None
         self._ready: list[Cell] = []  # closed and answered
-        self._queue: deque[Cell] = deque()  # closed, in that order; kept only where a gate remembers
+        self._queue: deque[Cell] = deque()  # closed under gates that remember, in that order
         self._frozen: list[Cell] = []  # committed, in that order; waiting for scores or company
         self._commits: list[tuple[int, int, Cell]] = []  # heap of (commit time, number) of cells out of view
         self._latest: list[tuple[int, int, Cell]] = []  # heap of (too late from, number) of cells out of view
@@ -98,7 +97,8 @@ class Decider:
         cell.go(Step.CLOSE)
         cell.features = _means(cell.looks)
         cell.looks.clear()
-        if self._gates.remembers:
+        cell.gates = self.gates
+        if self.gates.remembers:
             self._queue.append(cell)
         elif cell.awaited == 0:
             self._ready.append(cell)
@@ -106,7 +106,7 @@ class Decider:
     def answered(self, cell: Cell) -> None:
         """One of the cell's requested views has its scores, or will have none."""
         cell.awaited -= 1
-        if cell.awaited == 0 and cell.state is State.SCORING and not self._gates.remembers:
+        if cell.awaited == 0 and cell.state is State.SCORING and not self._gates_of(cell).remembers:
             self._ready.append(cell)
 
     def depart(self, track: Track) -> None:
@@ -219,12 +219,9 @@ class Decider:
 
     def _gate_closed(self, now: int, out: list[Action]) -> bool:
         """Gate what is closed and answered; in the order of closing where a gate remembers. True if any was."""
-        if self._gates.remembers:
-            ready = []
-            while self._queue and (self._queue[0].ended or self._queue[0].awaited == 0):
-                ready.append(self._queue.popleft())
-        else:
-            ready, self._ready = self._ready, []
+        ready, self._ready = self._ready, []
+        while self._queue and (self._queue[0].ended or self._queue[0].awaited == 0):
+            ready.append(self._queue.popleft())
         for cell in ready:
             if not cell.ended:
                 self._gate(cell, now, out)
@@ -236,6 +233,7 @@ class Decider:
         if not rows:  # without an unusable one, every view was skipped as too late
             self._resolve(cell, Step.ABORT, "nan_scores" if cell.unusable else "late", now, out)
             return
+        gates = self._gates_of(cell)
         scores = combine(rows)
         best = max(scores)
         predicted = self._names[scores.index(best)]
@@ -248,9 +246,9 @@ class Decider:
             step, reason = Step.ABSTAIN, "low_score"
         else:
             self.tally[predicted] += 1
-            cell.outlet = self._gates.decide(scores, cell.features)
+            cell.outlet = gates.decide(scores, cell.features)
             step, reason = (Step.PASS, "no_gate") if cell.outlet is None else (Step.WANT, "gate")
-        out.append(Gated(GateDecision(cell.number, cell.outlet, reason, 0, cell.last_capture_ns, now)))
+        out.append(Gated(GateDecision(cell.number, cell.outlet, reason, gates.revision, cell.last_capture_ns, now)))
         if step is Step.WANT:
             cell.go(step)
         else:
@@ -275,8 +273,11 @@ class Decider:
         self._frozen = undecided
         return progress
 
+    def _gates_of(self, cell: Cell) -> GateSet:
+        return cell.gates if cell.gates is not None else self.gates
+
     def _outlet(self, cell: Cell) -> Outlet:
-        return self._outlets[cell.outlet or ""]
+        return self._gates_of(cell).outlets[cell.outlet or ""]
 
     def _clash(self, cell: Cell) -> Clash:
         """What the company of a wanted cell means for it; CLEAR before it has committed."""
@@ -292,6 +293,8 @@ class Decider:
         pulse, outlet = cell.pulse, self._outlet(cell)
         if pulse is None:
             return "arrival_uncertain"
+        if cell.doubtful:
+            return "doubtful"
         if cell.crowded and outlet.mode != "recovery":
             return "crowded"
         company = self._clash(cell)
@@ -372,5 +375,6 @@ class Decider:
             latency_ns=None if cell.decided_ns is None else cell.decided_ns - cell.last_capture_ns,
             command=command,
             features=cell.features,
+            gate_revision=self._gates_of(cell).revision,
         )
         out.append(Closed(record))

@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
 from hspc_live.core.errors import SettingsError
@@ -109,6 +110,17 @@ def check_gates(settings: SortSettings, classes: tuple[str, ...]) -> None:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class EditGates:
+    """An event of the sort core: from the next frame on these outlets are in force, by whose wish is recorded.
+
+    It stands here and not with the other events because they know nothing of settings.
+    """
+
+    outlets: tuple[Outlet, ...]
+    by: str
+
+
 def _asks(leaf: Leaf) -> tuple[str, ...]:
     """The features that an elementary gate looks at."""
     match leaf:
@@ -173,11 +185,20 @@ class Ranking:
 
 
 class GateSet:
-    """The outlets' gates, compiled once, tried by priority (then in the order of the settings)."""
+    """The outlets' gates, compiled once, tried by priority (then in the order of the settings).
 
-    def __init__(self, outlets: Sequence[Outlet], classes: tuple[str, ...]) -> None:
+    `revision` numbers the sets that follow each other in a run. A ranking that the set `before` had too goes on in this
+    one: editing one gate must not empty the window of another.
+    """
+
+    def __init__(
+        self, outlets: Sequence[Outlet], classes: tuple[str, ...], revision: int = 0, before: GateSet | None = None
+    ) -> None:
+        self.revision = revision
+        self.outlets = {outlet.name: outlet for outlet in outlets}
         self._classes = classes
-        self._rankings: list[tuple[str, Ranking]] = []
+        self._kept = list(before.rankings) if before is not None else []
+        self.rankings: list[tuple[TopPercentGate, Ranking]] = []
         self._ranked: list[bool] = []
         self._needed: set[str] = set()
         for outlet in outlets:
@@ -189,7 +210,7 @@ class GateSet:
     @property
     def remembers(self) -> bool:
         """Whether a verdict depends on the cells judged before: then the order of judging matters."""
-        return bool(self._rankings)
+        return bool(self.rankings)
 
     def decide(self, scores: Scores, features: Mapping[str, float]) -> str | None:
         """The outlet of the first gate that passes the cell, None if none does.
@@ -197,7 +218,7 @@ class GateSet:
         A cell that lacks (as NaN) a feature that any gate asks for passes none: a `not` must not make ignorance a yes.
         """
         # every ranking sees every cell, whatever other gates say: its window is one of cells, not of candidates
-        self._ranked = [ranking.rank(self._value(name, scores, features)) for name, ranking in self._rankings]
+        self._ranked = [ranking.rank(self._value(gate.feature, scores, features)) for gate, ranking in self.rankings]
         if any(math.isnan(features[name]) for name in self._needed):
             return None
         for name, judge in self._judges:
@@ -225,8 +246,8 @@ class GateSet:
                     self._value(x, scores, features), self._value(y, scores, features), vertices
                 )
             case TopPercentGate():
-                place = len(self._rankings)
-                self._rankings.append((gate.feature, Ranking(gate)))
+                place = len(self.rankings)
+                self.rankings.append((gate, self._ranking(gate)))
                 return lambda _scores, _features: self._ranked[place]
             case AndGate():
                 members = [self._compile(member) for member in gate.of]
@@ -239,6 +260,14 @@ class GateSet:
                 return lambda scores, features: not member(scores, features)
             case _:
                 assert_never(gate)
+
+    def _ranking(self, gate: TopPercentGate) -> Ranking:
+        """The ranking that an equal gate of the set before had, or a new one."""
+        for kept in self._kept:
+            if kept[0] == gate:
+                self._kept.remove(kept)
+                return kept[1]
+        return Ranking(gate)
 
     def _score(self, gate: ScoreGate) -> Judge:
         column, least, top = self._classes.index(gate.class_name), gate.min, gate.top

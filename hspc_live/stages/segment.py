@@ -20,7 +20,18 @@ from hspc_live.settings.segment import SegmentSettings
 from hspc_live.stages import foreground, split
 from hspc_live.stages.exposure import camera_top, frame_alarms
 from hspc_live.stages.foreground import Mask, Outline, Scale
-from hspc_live.stages.shape import Object, fill, healed, measure, measure_hull, paste, pixel_area, sharpness, showing
+from hspc_live.stages.shape import (
+    Object,
+    fill,
+    healed,
+    measure,
+    measure_hull,
+    paste,
+    pixel_area,
+    sharpness,
+    showing,
+    within,
+)
 
 SUSPECT = 0.025  # hull deformation above which an object may be touching cells: four in a square have 0.034
 
@@ -133,7 +144,8 @@ class Segmenter:
         """One outline for each object, largest first.
 
         Trimming leaves fragments of an object's fringe behind: of the outlines in one of the `pieces` that `where`
-        consists of only the largest stays, and others that are large enough for a cell of their own.
+        consists of only the largest stays, and others that are large enough for a cell of their own and lie beside
+        it. What lies within the hull of another is its core, parted from its rim by a bright ring.
         """
         areas = [pixel_area(outline) for outline in outlines]
         order = sorted(range(len(outlines)), key=areas.__getitem__, reverse=True)
@@ -141,13 +153,13 @@ class Segmenter:
         if len(order) == pieces:
             return [outlines[i] for i in order]
         _, labels = cv2.connectedComponents(where, connectivity=8, ltype=cv2.CV_32S)
-        seen: set[int] = set()
+        seen: dict[int, list[Outline]] = {}
         kept = []
         for i in order:
             x, y = outlines[i][0, 0]
-            label = int(labels[y, x])
-            if label not in seen or areas[i] >= self._cell_px:
-                seen.add(label)
+            others = seen.setdefault(int(labels[y, x]), [])
+            if not others or (areas[i] >= self._cell_px and not any(within(outlines[i], other) for other in others)):
+                others.append(outlines[i])
                 kept.append(outlines[i])
         return kept
 

@@ -134,9 +134,24 @@ def _trimmed(active: Floats, outer: list[Bools], scale: Scale, modality: Modalit
 
 
 def _whole(trimmed: Bools, smallest: float, smallest_cell: float) -> list[Bools]:
-    """What trimming left of one piece: the largest part, and others that are as large as a cell."""
-    parts = sorted(_pieces(trimmed), key=np.sum, reverse=True)
-    return [part for i, part in enumerate(parts) if part.sum() >= (smallest if i == 0 else smallest_cell)]
+    """What trimming left of one piece: the largest part, and others that are as large as a cell and beside it."""
+    kept: list[Bools] = []
+    for part in sorted(_pieces(trimmed), key=np.sum, reverse=True):
+        if not kept and part.sum() >= smallest:
+            kept.append(part)
+        elif kept and part.sum() >= smallest_cell and not any(_within(part, other) for other in kept):
+            kept.append(part)
+    return kept
+
+
+def _within(part: Bools, other: Bools) -> bool:
+    """Whether the middle of `part`'s bounding box lies in the convex hull of `other`."""
+    at = np.argwhere(part)
+    try:
+        hull = ConvexHull(np.argwhere(other))
+    except QhullError:  # a line of pixels
+        return False
+    return bool(np.all(hull.equations @ [*((at.min(axis=0) + at.max(axis=0)) / 2), 1.0] <= 1e-9))
 
 
 def _hull(mask: Bools) -> tuple[float, float]:

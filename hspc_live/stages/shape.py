@@ -45,6 +45,13 @@ def fill(outline: Outline) -> Mask:
     return mask
 
 
+def within(outline: Outline, other: Outline) -> bool:
+    """Whether the middle of `outline`'s bounding box lies in the convex hull of `other` (its border included)."""
+    x0, y0, width, height = cv2.boundingRect(outline)
+    middle = (x0 + (width - 1) / 2, y0 + (height - 1) / 2)
+    return cv2.pointPolygonTest(cv2.convexHull(other), middle, False) >= 0
+
+
 @cache
 def _disc(reach: int) -> Mask:
     """A structuring element: a disc of radius `reach`."""

@@ -21,6 +21,7 @@ from hspc_live.core.events import (
     Action,
     Alarm,
     Arm,
+    ArmingRefused,
     Classify,
     Disarm,
     Disarmed,
@@ -29,6 +30,7 @@ from hspc_live.core.events import (
     Finished,
     FrameMissing,
     FrameSeen,
+    GatesSet,
     Received,
     Scored,
     Skipped,
@@ -39,7 +41,7 @@ from hspc_live.settings.sort import SortSettings
 from hspc_live.stages.alarms import Watches
 from hspc_live.stages.cell import Cell, State
 from hspc_live.stages.decide import Decider
-from hspc_live.stages.gate import check_gates, usable
+from hspc_live.stages.gate import EditGates, GateSet, check_gates, usable
 from hspc_live.stages.ledger import REJECT_NAMES, FrameNumbers, Ledger
 from hspc_live.stages.timing import JunctionTiming
 from hspc_live.stages.track import Track, Tracker
@@ -51,7 +53,8 @@ class SortCore:
     def __init__(self, settings: SortSettings, classes: tuple[str, ...]) -> None:
         check_gates(settings, classes)
         self.ledger = Ledger()
-        self._columns = len(classes)
+        self._settings = settings
+        self._classes = classes
         self._close = settings.close
         self._timing = JunctionTiming(settings.timing, settings.track, settings.close.decision_line_um)
         self._tracker = Tracker(settings.track, settings.max_tracks)
@@ -73,14 +76,25 @@ class SortCore:
         return self._decider.armed
 
     @property
+    def alarms(self) -> dict[str, str]:
+        """The alarms that stand now, each with its explanation: while one does, nobody can arm."""
+        return dict(self._watches.active)
+
+    @property
+    def gate_revision(self) -> int:
+        """The number of the gates in force; 0 are those of the settings."""
+        return self._decider.gates.revision
+
+    @property
     def classes(self) -> dict[str, int]:
         """Cells by predicted class, among those that the gates judged (not abstained on)."""
         return dict(self._decider.tally)
 
-    def feed(self, event: Event, now_ns: int) -> list[Action]:
+    def feed(self, event: Event | EditGates, now_ns: int) -> list[Action]:
         """Take in one event at host time `now_ns` and return what is to be done, in order.
 
-        A `now_ns` before an earlier one, or before the capture of a frame already seen, counts as that.
+        A `now_ns` before an earlier one, or before the capture of a frame already seen, counts as that. Raises
+        SettingsError for gates that do not fit; the old ones stay in force then.
         """
         if self._finished:
             return [Alarm("after_finish", f"{type(event).__name__} came after the run was finished")]
@@ -105,9 +119,11 @@ class SortCore:
                 if event.captured_ns is not None:
                     self._advance(event.captured_ns)
             case Arm():
-                self._decider.armed = True
+                self._arm(out)
             case Disarm():
                 self._disarm(event.reason, out)
+            case EditGates():
+                self._edit_gates(event, out)
             case Ended():
                 self._end(out)
             case Finished():
@@ -191,6 +207,8 @@ class SortCore:
             if cell is not None and not cell.ended:
                 in_view.append(cell)
                 cell.crowded = track.crowded
+                if not cell.frozen:
+                    cell.doubtful = track.doubtful
                 if cell.state is State.OPEN and (len(cell.views) >= enough or track.predict_x(captured) >= line):
                     self._decider.close(cell)
         self._depart(tracked.lost)
@@ -287,9 +305,9 @@ class SortCore:
     # ---- scores and receipts ---------------------------------------------------------------------------------------
 
     def _scored(self, event: Scored, out: list[Action]) -> None:
-        rows = event.scores.tolist() if event.scores.shape == (len(event.keys), self._columns) else None
+        rows = event.scores.tolist() if event.scores.shape == (len(event.keys), len(self._classes)) else None
         if rows is None:
-            detail = f"scores of shape {event.scores.shape} for {len(event.keys)} views of {self._columns} classes"
+            detail = f"scores of shape {event.scores.shape} for {len(event.keys)} views of {len(self._classes)} classes"
             out.append(Alarm("bad_scores", detail))
         for place, key in enumerate(event.keys):
             asked = self._views.pop(key, None)
@@ -328,7 +346,22 @@ class SortCore:
             case _:
                 assert_never(receipt.kind)
 
-    # ---- arming and the end ----------------------------------------------------------------------------------------
+    # ---- arming, gates and the end ---------------------------------------------------------------------------------
+
+    def _arm(self, out: list[Action]) -> None:
+        standing = self._watches.active
+        if standing:
+            out.append(ArmingRefused("; ".join(f"{name}: {detail}" for name, detail in standing.items())))
+            return
+        self._decider.armed = True
+
+    def _edit_gates(self, event: EditGates, out: list[Action]) -> None:
+        """Put other gates in force. Which cells they judge follows capture time, so a replay can do the same."""
+        settings = self._settings.model_copy(update={"outlets": event.outlets})
+        check_gates(settings, self._classes)
+        before = self._decider.gates
+        self._decider.gates = GateSet(event.outlets, self._classes, before.revision + 1, before)
+        out.append(GatesSet(before.revision + 1, self._numbers.last + 1, event.by))
 
     def _disarm(self, reason: str, out: list[Action]) -> None:
         if self._decider.armed:

@@ -39,8 +39,8 @@ class Track:
     """One object over frames: filter state at `at_ns` (time of its last look), covariance, and what was seen of it."""
 
     __slots__ = (
-        "accepted", "anchor_ns", "anchor_x", "arrival", "at_ns", "blurred", "cell", "chi2", "crowded", "first_frame",
-        "last_frame", "looks", "number", "pvv", "pxv", "pxx", "still_frames", "v_um_s", "x_um", "y_um",
+        "accepted", "anchor_ns", "anchor_x", "arrival", "at_ns", "blurred", "cell", "chi2", "contradicted", "crowded",
+        "first_frame", "last_frame", "looks", "number", "pvv", "pxv", "pxx", "still_frames", "v_um_s", "x_um", "y_um",
     )  # fmt: skip
 
     def __init__(self, number: int, index: int, captured_ns: int, seen: Detection, settings: TrackSettings) -> None:
@@ -51,6 +51,7 @@ class Track:
         self.arrival: Arrival | None = None
         self.accepted = 0
         self.blurred = 0
+        self.contradicted = 0  # looks that say it is no single cell
         self.still_frames = 0
         self.anchor_x = seen.x_um
         self.anchor_ns = captured_ns
@@ -76,6 +77,13 @@ class Track:
             self.accepted += 1
         elif seen.reject == Reject.BLURRED:
             self.blurred += 1
+        elif seen.reject in (Reject.CLUSTER, Reject.DEBRIS):
+            self.contradicted += 1
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether at least as many looks say that it is no single cell as accepted it as one."""
+        return self.contradicted >= self.accepted
 
     def predict_x(self, captured_ns: int) -> float:
         """Where the track is at `captured_ns`, in µm."""

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.values import Pixels
-from hspc_live.settings.twin import TwinFlowSettings
+from hspc_live.settings.twin import TwinScene
 from hspc_live.twin.optics import Image
 
 # What a random stream is for; with the seed and a number it makes a generator that nothing else shares.
-FIELD, ARRIVALS, OBJECT, NOISE, SAMPLE, BANK = range(6)
+FIELD, ARRIVALS, OBJECT, NOISE, SAMPLE, BANK, SETTLED, SPECK, CREEP, GLOW, SLIP = range(11)
 _BANK_SIZE = 1 << 22  # 16 MiB; a row of 1024 pixels begins at one of four million places
 
 
@@ -27,7 +27,7 @@ def generator(seed: int, purpose: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed & 0xFFFFFFFF, purpose, number))))
 
 
-def empty_field(settings: TwinFlowSettings) -> Image:
+def empty_field(settings: TwinScene) -> Image:
     """Light (height, width) float32 of the field without objects, in camera counts: a slope, a vignette and dust."""
     rng = generator(settings.seed, FIELD, 0)
     height, width = settings.height_px, settings.width_px
@@ -46,7 +46,7 @@ def empty_field(settings: TwinFlowSettings) -> Image:
     return light * np.float32(settings.illumination * full_scale(settings))
 
 
-def full_scale(settings: TwinFlowSettings) -> int:
+def full_scale(settings: TwinScene) -> int:
     """The camera's largest count."""
     return (1 << settings.bits) - 1
 
@@ -54,7 +54,7 @@ def full_scale(settings: TwinFlowSettings) -> int:
 class Sensor:
     """Turns light (camera counts, float32) into what the camera hands over. Buffers are reused: one thread only."""
 
-    def __init__(self, settings: TwinFlowSettings, shape: tuple[int, int]) -> None:
+    def __init__(self, settings: TwinScene, shape: tuple[int, int]) -> None:
         self._top = full_scale(settings)
         self._eight_bits = settings.bits == 8
         gain = self._top / settings.full_well_e  # counts an electron

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from hspc_live.core.clock import NS_PER_S
 from hspc_live.core.values import CameraInfo, Modality, Pixels
-from hspc_live.settings.twin import TwinFlowSettings
+from hspc_live.settings.twin import TwinFlowSettings, TwinScene
 from hspc_live.twin.cells import KINDS, draw
 from hspc_live.twin.field import NOISE, OBJECT, Sensor, empty_field, generator
-from hspc_live.twin.optics import FINE_UM, Image, Optics, place
+from hspc_live.twin.optics import FINE_UM, Image, Optics, multiply, place
 from hspc_live.twin.phase import PhaseObject, path_length
 from hspc_live.twin.stream import BLURRED_UM, Stream
 from hspc_live.twin.truth import SIGHTING_DTYPE, TRUTH_DTYPE, FlowTruth
@@ -34,7 +34,7 @@ def mid_exposure_ns(settings: TwinFlowSettings, index: int) -> int:
     return round(frame_time_s(settings, index) * NS_PER_S)
 
 
-def class_shares(settings: TwinFlowSettings) -> tuple[float, float, float]:
+def class_shares(settings: TwinScene) -> tuple[float, float, float]:
     """The relative shares of the three classes, of which doublets and clusters are made (equal where none flows)."""
     shares = (settings.mix.lt_hsc, settings.mix.st_hsc, settings.mix.mpp)
     return shares if sum(shares) > 0 else (1.0, 1.0, 1.0)
@@ -155,15 +155,6 @@ class FlowTwin:
         half = self._bubble.shape[0] / 2 * FINE_UM / s.um_per_px + 2
         if -half < x_px < s.width_px + half:
             multiply(light, *place(self._bubble, x_px, s.height_px / 2, s.um_per_px))
-
-
-def multiply(light: Image, patch: Image, x0: int, y0: int) -> None:
-    """Multiply the part of `patch` that lies inside the frame into `light`, its corner at (x0, y0)."""
-    height, width = light.shape
-    left, top = max(0, x0), max(0, y0)
-    right, bottom = min(width, x0 + patch.shape[1]), min(height, y0 + patch.shape[0])
-    if left < right and top < bottom:
-        light[top:bottom, left:right] *= patch[top - y0 : bottom - y0, left - x0 : right - x0]
 
 
 def _bubble(settings: TwinFlowSettings) -> Image:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.values import Modality
-from hspc_live.settings.twin import TwinFlowSettings
+from hspc_live.settings.twin import TwinScene
 
 FINE_UM = 0.125  # pitch of the grid on which path lengths live; half of a usual camera pixel
 WAVELENGTH_UM = 0.55
@@ -47,7 +47,7 @@ class Optics:
     um_per_px: float
 
     @classmethod
-    def of(cls, settings: TwinFlowSettings) -> Optics:
+    def of(cls, settings: TwinScene) -> Optics:
         """The optics that `settings` describe."""
         return cls(
             Modality(settings.modality),
@@ -76,6 +76,10 @@ class Optics:
                 light = self._dic(path_um)
             case Modality.BRIGHTFIELD:
                 light = self._brightfield(path_um, defocus_um)
+        return self.over_pixels(light, motion_um)
+
+    def over_pixels(self, light: Image, motion_um: float = 0.0) -> Image:
+        """`light` on the fine grid averaged over a camera pixel, and over a way of `motion_um` along +x."""
         pixel = _box(self.um_per_px / FINE_UM)
         along = np.convolve(pixel, _box(motion_um / FINE_UM)).astype(np.float32)
         return as_image(cv2.sepFilter2D(light, cv2.CV_32F, along, pixel, borderType=cv2.BORDER_REPLICATE))
@@ -102,10 +106,11 @@ class Optics:
         return as_image(light)
 
 
-def place(contrast: Image, x_px: float, y_px: float, um_per_px: float) -> tuple[Image, int, int]:
-    """Bring a fine-grid contrast to camera pixels, its centre at the sub-pixel position (x_px, y_px).
+def place(contrast: Image, x_px: float, y_px: float, um_per_px: float, empty: float = 1.0) -> tuple[Image, int, int]:
+    """Bring a fine-grid picture to camera pixels, its centre at the sub-pixel position (x_px, y_px).
 
-    Returns the patch (1 = empty field) and the frame's pixel (x0, y0) that its corner covers; it may lie outside.
+    Returns the patch (`empty` beyond the picture: 1 for a contrast, 0 for emitted light) and the frame's pixel (x0, y0)
+    that its corner covers; it may lie outside.
     """
     scale = um_per_px / FINE_UM
     size = contrast.shape[0]
@@ -121,9 +126,30 @@ def place(contrast: Image, x_px: float, y_px: float, um_per_px: float) -> tuple[
         (2 * half + 1, 2 * half + 1),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(1.0,),
+        borderValue=(empty,),
     )
     return as_image(patch), x0, y0
+
+
+def multiply(light: Image, patch: Image, x0: int, y0: int) -> None:
+    """Multiply the part of `patch` that lies inside the frame into `light`, its corner at (x0, y0)."""
+    here, there = _overlap(light, patch, x0, y0)
+    light[here] *= patch[there]
+
+
+def add(light: Image, patch: Image, x0: int, y0: int) -> None:
+    """Add the part of `patch` that lies inside the frame to `light`, its corner at (x0, y0)."""
+    here, there = _overlap(light, patch, x0, y0)
+    light[here] += patch[there]
+
+
+def _overlap(light: Image, patch: Image, x0: int, y0: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a patch with its corner at (x0, y0) meets the frame: the part of the frame, and that of the patch."""
+    height, width = light.shape
+    left, top = max(0, x0), max(0, y0)
+    right, bottom = max(left, min(width, x0 + patch.shape[1])), max(top, min(height, y0 + patch.shape[0]))
+    here = slice(top, bottom), slice(left, right)
+    return here, (slice(top - y0, bottom - y0), slice(left - x0, right - x0))
 
 
 def shifted(image: Image, dx: float, dy: float) -> Image:

@@ -12,8 +12,8 @@ from hspc_live.core.values import Pixels
 from hspc_live.settings.twin import TwinFlowSettings
 from hspc_live.twin.cells import CLASSES, draw
 from hspc_live.twin.field import SAMPLE, Sensor, empty_field, generator
-from hspc_live.twin.flow import class_shares, multiply
-from hspc_live.twin.optics import Image, Optics, place
+from hspc_live.twin.flow import class_shares
+from hspc_live.twin.optics import Image, Optics, multiply, place
 from hspc_live.twin.phase import PhaseObject, path_length
 
 GEOMETRY = CropGeometry()

@@ -34,7 +34,6 @@ MATCH_UM = 6.0
 """A tracked cell and an object are the same when their mean positions over the cell's frames are nearer than this."""
 
 ABSTAIN = "abstain"
-UNMATCHED = "unmatched"
 
 
 def wilson(hits: int, total: int) -> tuple[float, float] | None:

@@ -64,13 +64,6 @@ class FlowTruth:
             raise RecordingError(f"{path} is a truth file of another version; film the run again")
         return cls(kinds, objects, sightings)
 
-    def kind_of(self, object_id: int) -> str:
-        """The name of an object's kind."""
-        row = int(np.searchsorted(self.objects["id"], object_id))
-        if row == len(self.objects) or self.objects["id"][row] != object_id:
-            raise KeyError(object_id)
-        return self.kinds[int(self.objects["kind"][row])]
-
     def in_frame(self, frame: int) -> NDArray[np.void]:
         """The sightings of one frame."""
         low, high = np.searchsorted(self.sightings["frame"], (frame, frame + 1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import stat
 import sys
 import tempfile
@@ -14,16 +15,39 @@ from pathlib import Path
 
 from hspc_live.core.errors import WireError
 
+_PREFIX = "hspc-"
 _IPC_PATH_BYTES = 107  # sockaddr_un holds 108 with its closing zero
 
 
 def private_folder() -> Path:
     """A new folder that only this user can enter (0700), short enough for socket names. The caller removes it."""
+    parents = _parents()
+    short = [parent for parent in parents if len(os.fsencode(parent)) <= _IPC_PATH_BYTES // 2]
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=(short or parents)[0]))
+
+
+def _parents() -> list[str]:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     parents = [runtime] if runtime and os.access(runtime, os.W_OK | os.X_OK) else []
-    parents += [tempfile.gettempdir(), "/tmp"] if os.name == "posix" else [tempfile.gettempdir()]
-    short = [parent for parent in parents if len(os.fsencode(parent)) <= _IPC_PATH_BYTES // 2]
-    return Path(tempfile.mkdtemp(prefix="hspc-", dir=(short or parents)[0]))
+    return parents + ([tempfile.gettempdir(), "/tmp"] if os.name == "posix" else [tempfile.gettempdir()])
+
+
+def running() -> list[str]:
+    """The control sockets of this user's runs at which somebody listens. Empty on Windows, where there are none."""
+    if sys.platform == "win32":
+        return []
+    found = {path.resolve() for parent in _parents() for path in Path(parent).glob(f"{_PREFIX}*/control.sock")}
+    return [f"ipc://{path}" for path in sorted(found) if path.stat().st_uid == os.geteuid() and _listens(path)]
+
+
+def _listens(path: Path) -> bool:
+    """Whether a process listens at this socket: a run that was killed leaves its folder behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def endpoint(folder: Path, name: str) -> str:

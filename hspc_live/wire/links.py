@@ -1,4 +1,4 @@
-"""The sockets between processes: ROUTER/DEALER for what must arrive, PUB/SUB for newest-only views.
+"""The sockets between processes: ROUTER/DEALER, because what is sent must arrive.
 
 The only module that speaks ZeroMQ. A link never blocks: sending says at once whether the message was taken, receiving
 takes what is there, and waiting is a call of its own. Every queue, part and message has a limit. Links of one process
@@ -24,9 +24,7 @@ __all__ = [
     "endpoint",
     "open_dealer",
     "open_links",
-    "open_pub",
     "open_router",
-    "open_sub",
     "private_folder",
     "wait_any",
 ]
@@ -58,7 +56,7 @@ class LinkLimits(TypedDict, total=False):
 
 
 class Link:
-    """One socket. Made by `open_router`, `open_dealer`, `open_pub` and `open_sub`; a context manager.
+    """One socket. Made by `open_router` and `open_dealer`; a context manager.
 
     `address` is the endpoint with its real port. `refused` counts messages that came and were over a limit. Using a
     closed link raises WireError.
@@ -282,14 +280,3 @@ def open_dealer(address: str, identity: bytes, **limits: Unpack[LinkLimits]) -> 
     if not 1 <= len(identity) <= 255 or identity[0] == 0:
         raise WireError(f"{identity!r} is no identity: 1 to 255 bytes, the first not zero")
     return Link(zmq.DEALER, address, bind=False, options={zmq.IDENTITY: identity}, **limits)
-
-
-def open_pub(address: str) -> Link:
-    """Bind a publisher of newest-only messages of one part; a slow reader costs it nothing. Every send is taken."""
-    return Link(zmq.PUB, address, bind=True, options={zmq.CONFLATE: 1}, hwm=1, max_parts=1, linger_s=0.0)
-
-
-def open_sub(address: str) -> Link:
-    """Connect to a publisher: reading gives the newest message, older ones are gone."""
-    options: Options = {zmq.CONFLATE: 1, zmq.SUBSCRIBE: b""}
-    return Link(zmq.SUB, address, bind=False, options=options, hwm=1, max_parts=1, linger_s=0.0)

@@ -212,21 +212,63 @@ class Go(Struct, frozen=True, tag="go"):
 
 
 class ArmNow(Struct, frozen=True, tag="arm"):
-    """supervisor → sort: a person arms."""
+    """visitor → supervisor → sort: a person arms. `asked_by` is the visitor who waits for an `Answer`, or empty."""
+
+    by: str
+    asked_by: str = ""
+
+
+class DisarmNow(Struct, frozen=True, tag="disarm"):
+    """visitor → supervisor → sort: make the sorter safe."""
+
+    reason: str
+    asked_by: str = ""
+
+
+class SetGates(Struct, frozen=True, tag="set-gates"):
+    """visitor → supervisor → sort: from the next frame on these gates. `outlets` is JSON text, as in the settings."""
+
+    outlets: str
+    by: str
+    asked_by: str = ""
+
+
+class AskStatus(Struct, frozen=True, tag="ask-status"):
+    """visitor → supervisor → sort: how do things stand?"""
+
+    asked_by: str = ""
+
+
+class EndRun(Struct, frozen=True, tag="end-run"):
+    """visitor → supervisor: disarm, let what is under way come to its end, close the books."""
 
     by: str
 
 
-class DisarmNow(Struct, frozen=True, tag="disarm"):
-    """supervisor → sort: make the sorter safe."""
+class StopNow(Struct, frozen=True, tag="stop-now"):
+    """visitor → supervisor: nothing may be deflected any more, whatever it costs: *sort* is killed."""
 
-    reason: str
+    by: str
+
+
+class Answer(Struct, frozen=True, tag="answer"):
+    """sort → supervisor → visitor: done, or why not. `error` is the class of error, empty when `done`."""
+
+    asked_by: str
+    done: bool
+    text: str
+    error: str = ""
+    detail: str = "{}"
 
 
 class WorkerGone(Struct, frozen=True, tag="worker-gone"):
     """supervisor → acquire: this worker's process has ended; lease its frames once more."""
 
     worker: str
+
+
+class RecorderGone(Struct, frozen=True, tag="recorder-gone"):
+    """supervisor → acquire, sort: nothing more is written; go on to the end without waiting for it."""
 
 
 class Drain(Struct, frozen=True, tag="drain"):
@@ -241,5 +283,7 @@ ToWorker = Lease
 ToAcquire = Want | Release
 ToSort = Results | Notices | Lost | StreamEnded
 ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | RunningLedger | CloseRecording
-ToChild = Prepare | Go | ArmNow | DisarmNow | WorkerGone | Drain | Quit
-ToSupervisor = Ready | Prepared | Beat | Said | Report | Failed | Hung
+Wish = ArmNow | DisarmNow | SetGates | AskStatus
+ToChild = Prepare | Go | Wish | WorkerGone | RecorderGone | Drain | Quit
+ToSupervisor = Ready | Prepared | Beat | Said | Report | Failed | Hung | Wish | EndRun | StopNow | Answer
+ToVisitor = Answer

@@ -38,9 +38,6 @@ METRICS_FILE = "metrics.json"
 THRESHOLDS = (0.34, 0.5, 0.7, 0.9)
 """The paper's score thresholds."""
 
-VIEWS = 3
-"""Views of a cell that are combined, as in the default settings of the sort core."""
-
 
 def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
     """Judge the model in `folder`; returns the metrics, and leaves them in its card and in metrics.json.
@@ -54,7 +51,7 @@ def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
     temperature = fit_temperature(logits(network, validation.images), validation.labels)
     test = source.test()
     if source.groups_are_cells:
-        test = first_views(test, VIEWS)
+        test = first_views(test, settings.views)
     scores = softmax(logits(network, test.images), temperature)
     singles, single_scores = test, scores
     if source.groups_are_cells:
@@ -73,7 +70,7 @@ def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
         expected_calibration_error=calibration_error(single_scores[known], cells.labels),
         hog_balanced_accuracy=hog_balanced_accuracy(source.baseline().in_order(card.classes), cells),
     )
-    whole = cell_confusion(test, scores, card.classes) if source.groups_are_cells else None
+    whole = cell_confusion(test, scores, card.classes, settings.views) if source.groups_are_cells else None
     card = card.model_copy(update={"temperature": temperature, "validation": figures, "cell_confusion": whole})
     write_card(folder, card)
     report: dict[str, Any] = {"temperature": temperature, "single_views": figures.model_dump(mode="json")}
@@ -91,12 +88,14 @@ def first_views(crops: LabelledCrops, views: int) -> LabelledCrops:
     return crops.take(np.sort(order[np.arange(len(order)) - starts < views]))
 
 
-def cell_confusion(crops: LabelledCrops, scores: NDArray[np.float64], classes: tuple[str, ...]) -> CellConfusion:
-    """The table of whole cells: groups of `crops` with their first views combined, strangers' kinds included."""
+def cell_confusion(
+    crops: LabelledCrops, scores: NDArray[np.float64], classes: tuple[str, ...], views: int
+) -> CellConfusion:
+    """The table of whole cells: groups of `crops` with their first `views` combined, strangers' kinds included."""
     kinds = (*classes, *(name for name in crops.names if name not in classes))
     counts = np.zeros((len(THRESHOLDS), len(kinds), len(classes) + 1), np.int64)
     for group in np.unique(crops.groups):
-        rows = np.flatnonzero(crops.groups == group)[:VIEWS]
+        rows = np.flatnonzero(crops.groups == group)[:views]
         kind = kinds.index(crops.names[crops.labels[rows[0]]])
         combined = np.asarray(combine([tuple(row) for row in scores[rows].tolist()]))
         for index, threshold in enumerate(THRESHOLDS):
@@ -104,7 +103,7 @@ def cell_confusion(crops: LabelledCrops, scores: NDArray[np.float64], classes: t
             counts[index, kind, column] += 1
     return CellConfusion(
         data=f"{crops.provenance}; columns: {', '.join(classes)}, {ABSTAIN}",
-        views=VIEWS,
+        views=views,
         thresholds=THRESHOLDS,
         kinds=kinds,
         counts=tuple(tuple(tuple(row) for row in table) for table in counts.tolist()),

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle  # noqa: TID251 - only for the name of the error that `weights_only` raises on a refused file
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251 - what torch raises for a refused file; nothing is unpickled here
 from typing import cast
 
 import numpy as np
@@ -209,7 +209,7 @@ def _torch_tensors(source: str, data: bytes) -> dict[str, Tensor]:
     """A `.pth` state dict; anything but tensors in plain containers is refused by torch itself."""
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{source}: refused: not a plain PyTorch state dict ({reason})") from error
     for key in ("state_dict", "model"):

@@ -66,6 +66,9 @@ class TrainSettings(Section):
     backbone: str | None = Field(None, description="path or URL of a ResNet-50 checkpoint to start from")
     backbone_sha256: str | None = None
     source: Source
+    views: int = Field(
+        3, ge=1, description="views of a cell that the card's table combines: the rig's sort.close.views"
+    )
     phases: tuple[Phase, ...] = Field(min_length=1)
     seed: int = 1
     batch: int = Field(64, ge=2)

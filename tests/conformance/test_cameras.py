@@ -18,7 +18,8 @@ from hspc_drivers.simulated_camera import SimulatedFlowCamera
 from hspc_live.core.clock import HostClock
 from hspc_live.core.errors import DeviceError, HspcError
 from hspc_live.core.protocols import Camera, EndOfStream
-from hspc_live.core.values import Frame
+from hspc_live.core.values import CameraInfo, Frame, Modality
+from hspc_live.recording.writer import RecordingWriter
 from hspc_live.settings import devices
 from hspc_live.settings.twin import CellMix, TwinFlowSettings
 
@@ -59,7 +60,32 @@ def paced_replay(folder: Path) -> Camera:
     return replay(folder, 1.0)
 
 
-CAMERAS = (simulated, unpaced, looped, replay, paced_replay)
+def own_replay(folder: Path) -> Camera:
+    """A recording of ours whose run counted more frames than were kept: the first and the last were dropped."""
+    path = folder / "own.rtdc"
+    if not path.exists():
+        info = CameraInfo(64, 256, "uint8", 0.34, 100.0, Modality.DIC)
+        rng = np.random.default_rng(2)
+        writer = RecordingWriter.create(
+            path,
+            run_id="test",
+            settings_json="{}",
+            camera=info,
+            classes=("a", "b"),
+            card_yaml="",
+            pipeline_id="test",
+            versions={},
+            window=(32, 32),
+            record_frames=True,
+        )
+        writer.write_background(0, np.full((64, 256), 128, np.uint8), 1.0)
+        for index in range(1, FRAMES - 1):
+            writer.write_frame(index, index * 10_000_000, rng.integers(0, 255, (64, 256), dtype=np.uint8), 0)
+        writer.close({"frames": {"captured": FRAMES}}, {})
+    return ReplayCamera(devices.ReplayCamera(kind="replay", path=path), HostClock())
+
+
+CAMERAS = (simulated, unpaced, looped, replay, paced_replay, own_replay)
 
 
 @pytest.fixture(params=CAMERAS, ids=lambda make: make.__name__)
@@ -101,6 +127,24 @@ def test_frames_are_as_promised_and_in_capture_order(camera):
         assert after.received_ns >= before.received_ns
 
 
+def test_what_was_exposed_covers_every_frame_and_is_final_once_stopped(camera):
+    info = camera.open()
+    for reads in (3, None):
+        camera.start()
+        frames = read_all(camera) if reads is None else [f for _ in range(reads) if (f := camera.read(5.0))]
+        camera.stop()
+        count = camera.exposed
+        time.sleep(0.03)
+        assert camera.exposed == count, "time goes on, the stopped camera does not"
+        if count is None:
+            assert not info.counts_gaps, "a camera whose gaps count should count what comes behind the last frame"
+        else:
+            assert frames[-1].index < count <= FRAMES
+            assert reads is not None or count == FRAMES, "the film was exposed to its end"
+    camera.close()
+    assert camera.exposed == count, "closing forgets nothing"
+
+
 def test_the_end_stays_the_end(camera):
     camera.open()
     camera.start()
@@ -118,7 +162,7 @@ def test_the_same_frames_again_after_another_start(camera):
         films.append({f.index: f.pixels.copy() for f in read_all(camera)})
         camera.stop()
     both = films[0].keys() & films[1].keys()
-    assert 0 in both and all(np.array_equal(films[0][i], films[1][i]) for i in both)
+    assert both and all(np.array_equal(films[0][i], films[1][i]) for i in both)
 
 
 def test_a_frame_keeps_its_pixels_when_the_next_one_is_read(camera):

@@ -190,6 +190,23 @@ def test_a_silent_host_finds_the_queue_emptied(bench: Bench) -> None:
     assert _kinds(bench.run_for(400.0)) == {3: (ReceiptKind.FIRED, "")}
 
 
+def test_armed_is_the_device_s_own_word(bench: Bench) -> None:
+    assert not bench.sorter.armed
+    bench.sorter.arm()
+    assert bench.sorter.armed, "arming returns when the device has confirmed it"
+    bench.run_for(1300.0, alive=False)
+    assert not bench.sorter.armed, "the watchdog has tripped"
+    bench.sorter.arm()
+    assert bench.sorter.armed
+    bench.sorter.disarm()
+    bench.run_for(50.0)
+    assert not bench.sorter.armed
+
+
+def test_the_device_s_clock_is_known_to_a_bound(bench: Bench) -> None:
+    assert 0 <= bench.sorter.clock_bound_ns < 100 * MS
+
+
 def test_heartbeats_hold_the_watchdog_off(bench: Bench) -> None:
     bench.sorter.arm()
     bench.sorter.send(_command(bench, 1, 1400.0))

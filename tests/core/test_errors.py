@@ -22,4 +22,5 @@ def test_exit_codes_keep_their_meaning() -> None:
         "ArmingError": 8,
         "LedgerError": 9,
         "DataLoss": 10,
+        "StoppedError": 130,
     }

@@ -63,6 +63,19 @@ def test_a_slow_reader_loses_frames_but_no_time() -> None:
     assert all(f.received_ns - f.captured_ns < 75_000_000 for f in frames)
 
 
+def test_a_frame_that_nobody_fetched_before_the_stop_was_exposed_all_the_same() -> None:
+    camera = SimulatedFlowCamera(SimulatedCamera(twin=TINY), HostClock())
+    camera.open()
+    camera.start()
+    first = camera.read(2.0)
+    assert first is not None
+    time.sleep(0.1)  # five frames of 20 ms
+    camera.stop()
+    assert 4 <= camera.exposed - (first.index + 1) <= 30
+    last = camera.truth().sightings["frame"].max(initial=0)
+    assert last < camera.exposed
+
+
 def test_too_slow_rendering_still_films_and_keeps_time() -> None:
     hasty = TINY.model_copy(update={"frames_per_s": 20_000.0, "height_px": 256, "width_px": 512})
     frames = film(SimulatedFlowCamera(SimulatedCamera(twin=hasty, frames=4000), HostClock()))

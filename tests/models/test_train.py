@@ -96,7 +96,7 @@ def test_cells_are_judged_whole_with_strangers_among_them():
     groups = np.array([1, 1, 1, 1, 2, 3])
     crops = LabelledCrops(np.zeros((6, 8, 8), np.uint8), np.array([0, 0, 0, 0, 1, 2]), names, groups, 0.25, "a film")
     scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1], [0.0, 1.0], [0.2, 0.8], [0.6, 0.4]])
-    table = cell_confusion(crops, scores, ("a", "b"))
+    table = cell_confusion(crops, scores, ("a", "b"), views=3)
     at = dict(zip(table.thresholds, table.counts, strict=True))
     assert table.kinds == names and table.views == 3  # the fourth view of cell 1 came after it was closed
     assert at[0.5] == ((1, 0, 0), (0, 1, 0), (1, 0, 0))

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from hspc_live.cli.execute import Order, Outcome, execute
+from hspc_live.processes.plan import GateEdit
 from hspc_live.settings.devices import ReplayCamera
 from hspc_live.settings.load import load, load_text
 from hspc_live.settings.schema import RunSettings
@@ -103,6 +104,7 @@ def replay() -> Callable[..., Outcome]:
         workers: int = 1,
         listen: Callable[[str, str, str], None] = lambda *_: None,
         out: Path | None = None,
+        edits: tuple[GateEdit, ...] = (),
     ) -> Outcome:
         if settings is None:
             from hspc_live.recording.reader import open_recording
@@ -114,7 +116,8 @@ def replay() -> Callable[..., Outcome]:
         record = settings.record.model_copy(update={"path": None})
         settings = settings.model_copy(update={"camera": camera, "record": record})
         arm_by = None if settings.sorter.kind == "none" else "test"
-        return execute(Order(settings, live=False, arm_by=arm_by, speed=speed, out=out), listen)
+        order = Order(settings, live=False, arm_by=arm_by, speed=speed, out=out, gate_edits=edits)
+        return execute(order, listen)
 
     return run
 

@@ -23,7 +23,8 @@ def test_every_frame_view_cell_and_command_is_accounted_for(live):
     frames, views, cells, commands = s["frames"], s["views"], s["cells"], s["commands"]
     lost = sum(frames["dropped"].values()) + sum(frames["lost"].values())
     assert frames["captured"] == frames["processed"] + lost
-    assert 50 < frames["captured"] <= 250, "a loaded machine may drop frames, the very last ones unseen"
+    assert frames["captured"] == 250, "a loaded machine may drop frames, the first and the last too, but counts them"
+    assert frames["processed"] > 50
     assert views["detected"] == views["classified"] + sum(views["rejected"].values()) + sum(views["skipped"].values())
     ended = cells["sorted"] + cells["passed"] + cells["abstained"]
     assert cells["tracked"] == ended + sum(cells["aborted"].values()) + sum(cells["unresolved"].values()) > 5

@@ -35,8 +35,9 @@ def frame(index: int, *, at_ns: int | None = None, pixels: NDArray | None = None
 class Film:
     """A camera that hands over prepared frames; an exception among them is raised, None is a wait without a frame."""
 
-    def __init__(self, *frames: Frame | Exception | None) -> None:
+    def __init__(self, *frames: Frame | Exception | None, exposed: int | None = None) -> None:
         self._frames = deque(frames)
+        self._exposed = exposed
         self.running = False
 
     def open(self) -> CameraInfo:
@@ -56,6 +57,11 @@ class Film:
 
     def stop(self) -> None:
         self.running = False
+
+    @property
+    def exposed(self) -> int | None:
+        assert not self.running, "the count is final only when the camera has stopped"
+        return self._exposed
 
     def close(self) -> None:
         self.running = False
@@ -114,9 +120,60 @@ def test_a_gap_in_the_camera_s_numbers_is_booked_frame_by_frame_with_its_times(c
     assert (one.captured, one.dropped) == (5, {"camera": 3})
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_frames_dropped_before_the_first_one_are_booked_with_their_times(capture, live):
+    one = capture(Film(frame(2), frame(3)), live=live)
+    items = whole(one)
+    assert logged(items) == [(0, "camera"), (1, "camera"), (2, ""), (3, "")]
+    assert [item.entry.captured_ns for item in items] == [(i + 1) * PERIOD_NS for i in range(4)]
+    assert (one.captured, one.dropped) == (4, {"camera": 2})
+
+
+def test_frames_dropped_behind_the_last_one_are_booked_with_their_times(capture):
+    one = capture(Film(frame(0), frame(1), exposed=4))
+    items = whole(one)
+    assert logged(items) == [(0, ""), (1, ""), (2, "camera"), (3, "camera")]
+    assert [item.entry.captured_ns for item in items] == [(i + 1) * PERIOD_NS for i in range(4)]
+    assert (one.captured, one.dropped, one.warnings) == (4, {"camera": 2}, [])
+
+
+def test_a_camera_that_never_handed_a_frame_over_dropped_them_all(capture):
+    one = capture(Film(exposed=3))
+    assert logged(whole(one)) == [(0, "camera"), (1, "camera"), (2, "camera")]
+    assert one.captured == 3
+
+
+def test_after_a_failure_the_frames_that_did_not_come_are_booked_too(capture):
+    one = capture(Film(frame(0), DeviceError("the cable is out"), exposed=2))
+    assert logged(whole(one)) == [(0, ""), (1, "camera")] and one.error == "the cable is out"
+
+
+@pytest.mark.parametrize("exposed", [1, 10**9])
+def test_a_count_that_cannot_be_is_said_and_not_booked(capture, exposed):
+    one = capture(Film(frame(0), frame(1), exposed=exposed))
+    assert logged(whole(one)) == [(0, ""), (1, "")]
+    assert any(f"counts {exposed} frames" in warning for warning in one.warnings)
+
+
+def test_numbers_that_do_not_count_from_the_start_are_said(capture):
+    one = capture(Film(frame(10**9)))
+    assert whole(one) == [] and "count from its start" in one.error
+
+
+def test_a_driver_that_fails_at_the_stop_still_ends_the_stream(capture):
+    class Bad(Film):
+        def stop(self) -> None:
+            super().stop()
+            raise RuntimeError("bug")
+
+    one = capture(Bad(frame(0)))
+    assert logged(whole(one)) == [(0, "")] and one.finished
+    assert any("RuntimeError: bug" in warning for warning in one.warnings)
+
+
 def test_a_gap_in_a_file_without_its_empty_frames_is_no_drop(capture):
-    one = capture(Film(frame(0), frame(4)), counts_gaps=False)
-    assert logged(whole(one)) == [(0, ""), (4, "")]
+    one = capture(Film(frame(1), frame(4), exposed=9), counts_gaps=False)
+    assert logged(whole(one)) == [(1, ""), (4, "")]
     assert one.captured == 2 and not one.dropped
 
 
@@ -124,8 +181,8 @@ def test_a_gap_in_a_file_without_its_empty_frames_is_no_drop(capture):
     ("index", "said"), [(0, "jumped from 2 to 0"), (1, "jumped from 2 to 1"), (10**9, "jumped from 2")]
 )
 def test_frame_numbers_that_jump_end_the_stream_and_are_said(capture, index, said):
-    one = capture(Film(frame(1), frame(2), frame(index, at_ns=9 * PERIOD_NS), frame(3)))
-    assert logged(whole(one)) == [(1, ""), (2, "")]
+    one = capture(Film(frame(0), frame(1), frame(2), frame(index, at_ns=9 * PERIOD_NS), frame(3)))
+    assert logged(whole(one)) == [(0, ""), (1, ""), (2, "")]
     assert said in one.error
 
 

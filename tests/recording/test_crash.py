@@ -1,9 +1,10 @@
-"""After `kill -9` every row that was acknowledged reads back."""
+"""After `kill -9`, or when the disk is full, every row that was acknowledged reads back."""
 
 from __future__ import annotations
 
 import json
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -71,6 +72,30 @@ def test_every_acknowledged_row_survives_a_kill(tmp_path, flush_every):
         notes = recording.lines("notes")
         assert [note["at_ns"] for note in notes] == list(range(len(notes))) and len(notes) == recording.n_events
     assert summarise(path)["readable_frames"] == len(frames)
+
+
+@pytest.mark.parametrize("kilobytes", [300, 777, 2000])
+def test_every_acknowledged_row_survives_a_full_disk(tmp_path, kilobytes):
+    """What came behind the last acknowledged flush is half written: none of it may be taken for data."""
+    path = tmp_path / "run.rtdc"
+    command = [sys.executable, "-c", WRITER, str(path), "10"]
+    room = (kilobytes * 1000,) * 2
+    full = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    )
+    assert full.returncode != 0
+    assert "could not be written on (File too large): is the disk full?" in full.stderr
+    acknowledged = json.loads(full.stdout.splitlines()[-1])
+    with open_recording(path) as recording:
+        frames = list(recording.frames())
+        assert [f.index for f in frames] == list(range(acknowledged["frames"]))
+        for frame in frames:
+            expected = np.random.default_rng(frame.index).integers(0, 255, (64, 128)).astype("u1")
+            assert np.array_equal(frame.pixels, expected)
+        assert not recording.closed and recording.loss is not None
+        assert recording.event("bright_avg").tolist() == list(range(acknowledged["views"]))
+        notes = recording.lines("notes")
+        assert [note["at_ns"] for note in notes] == list(range(acknowledged["frames"]))
 
 
 def test_a_crashed_recording_that_was_also_cut_short_gives_what_is_left(tmp_path):

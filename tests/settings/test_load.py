@@ -13,9 +13,11 @@ from pydantic import BaseModel
 
 from hspc_live.core.errors import SettingsError
 from hspc_live.settings.base import Section
+from hspc_live.settings.devices import ReplayCamera, SimulatedCamera
 from hspc_live.settings.load import PATH_KEYS, load, load_section, load_text
-from hspc_live.settings.schema import NullEngine, RunSettings
+from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
 from hspc_live.settings.shipped import shipped_config, shipped_configs
+from hspc_live.settings.sort import ScoreGate
 
 
 def written(tmp_path: Path, text: str | bytes) -> Path:
@@ -50,7 +52,7 @@ def test_an_override_reaches_into_a_list(tmp_path: Path) -> None:
     text = "sort: {outlets: [{name: a, gate: {kind: score, class_name: MPP}}]}"
     settings = load(written(tmp_path, text), ["sort.outlets.0.mode=recovery", "sort.outlets.0.gate.min=0.9"], {})
     assert settings.sort.outlets[0].mode == "recovery"
-    assert settings.sort.outlets[0].gate.min == 0.9  # type: ignore[union-attr]  # a score gate, as the text says
+    assert settings.sort.outlets[0].gate == ScoreGate(kind="score", class_name="MPP", min=0.9)
 
 
 def test_another_kind_starts_its_section_afresh(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_another_kind_starts_its_section_afresh(tmp_path: Path) -> None:
     assert load(file, ["engine.classes=[A, B]", "engine.kind=null"], {}).engine == NullEngine(
         kind="null", classes=("A", "B")
     )
-    assert load(file, ["engine.kind=torch"], {}).engine.threads == 4  # type: ignore[union-attr]
+    assert load(file, ["engine.kind=torch"], {}).engine == TorchEager(threads=4)
 
 
 def test_values_take_the_type_of_their_key() -> None:
@@ -110,14 +112,14 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.
     file = written(tmp_path, "camera: {kind: replay, path: a/b.rtdc}\nengine: {model: ./mine}\nrecord: {path: /x.rtdc}")
     monkeypatch.chdir(tmp_path / "elsewhere")
     settings = load(file, environ={})
-    assert settings.camera.path == tmp_path / "a/b.rtdc"  # type: ignore[union-attr]
-    assert Path(settings.engine.model) == tmp_path / "mine"  # type: ignore[union-attr]
+    assert settings.camera == ReplayCamera(kind="replay", path=tmp_path / "a/b.rtdc")
+    assert settings.engine == TorchEager(model=str(tmp_path / "mine"))
     assert settings.record.path == Path("/x.rtdc")
     assert load(file, ["record.path=here.rtdc"], {}).record.path == Path("here.rtdc")
 
 
 def test_a_shipped_models_name_is_no_path(tmp_path: Path) -> None:
-    assert load(written(tmp_path, "engine: {model: twin-lsm}"), environ={}).engine.model == "twin-lsm"  # type: ignore[union-attr]
+    assert load(written(tmp_path, "engine: {model: twin-lsm}"), environ={}).engine == TorchEager(model="twin-lsm")
 
 
 def test_every_path_in_the_schema_is_resolved() -> None:
@@ -296,14 +298,15 @@ def test_every_shipped_run_config_loads(name: str) -> None:
 
 def test_the_demo_declares_the_population_that_flows() -> None:
     settings = load(shipped_config("rigs/twin_flow"), environ={})
-    mix = settings.camera.twin.mix  # type: ignore[union-attr]
+    assert isinstance(settings.camera, SimulatedCamera)
+    twin, mix = settings.camera.twin, settings.camera.twin.mix
     cells = mix.lt_hsc + mix.st_hsc + mix.mpp
     assert settings.population.prevalence == pytest.approx(
         {"LT-HSC": mix.lt_hsc / cells, "ST-HSC": mix.st_hsc / cells, "MPP": mix.mpp / cells}, abs=1e-4
     )
     assert settings.population.strangers == pytest.approx(mix.dead / (cells + mix.dead), abs=1e-3)
-    assert settings.population.events_per_s == settings.camera.twin.events_per_s  # type: ignore[union-attr]
-    assert settings.sort.timing.junction_um == settings.camera.twin.junction_um  # type: ignore[union-attr]
+    assert settings.population.events_per_s == twin.events_per_s
+    assert settings.sort.timing.junction_um == twin.junction_um
 
 
 def test_a_misspelt_config_name_gets_the_nearest() -> None:

@@ -12,6 +12,7 @@ from hspc_live.core.events import (
     Action,
     Alarm,
     Arm,
+    ArmingRefused,
     Classify,
     Closed,
     Command,
@@ -23,6 +24,7 @@ from hspc_live.core.events import (
     FrameMissing,
     FrameSeen,
     Gated,
+    GatesSet,
     Received,
     Scored,
     Skipped,
@@ -40,6 +42,7 @@ from hspc_live.settings.sort import (
     TopPercentGate,
     TrackSettings,
 )
+from hspc_live.stages.gate import EditGates
 from hspc_live.stages.sort_core import SortCore
 
 CLASSES = ("LT-HSC", "ST-HSC", "MPP")
@@ -96,7 +99,7 @@ class World:
             self.whose[index, view] = self.things[number]
         return FrameSeen(index, round(now * 1e9), tuple(one for one, _ in seen), self.over_cap.get(index, 0))
 
-    def feed(self, event: Event, now_ns: int) -> list[Action]:
+    def feed(self, event: Event | EditGates, now_ns: int) -> list[Action]:
         actions = self.core.feed(event, now_ns)
         assert self.core.ledger.balanced() == []
         self.actions += actions
@@ -602,16 +605,21 @@ def test_a_clog_disarms_and_its_objects_stay_one_cell_each() -> None:
     assert made.core.ledger.cells.tracked == 2
 
 
-def test_an_alarm_that_still_holds_disarms_again_at_once() -> None:
+def test_nobody_can_arm_while_an_alarm_stands() -> None:
     made = world([Thing(0.1)])
     made.film(0, 15)
     stuck = made.frame(14).detections
     for index in range(15, 60):
         made.feed(FrameSeen(index, index * 10 * MS, stuck), index * 10 * MS)
-    made.feed(Arm("hasty"), 600 * MS)
+    (refused,) = made.feed(Arm("hasty"), 600 * MS)
+    assert isinstance(refused, ArmingRefused) and "stood still" in refused.reason
+    assert not made.core.armed and list(made.core.alarms) == ["clog"]
     made.feed(FrameSeen(60, 600 * MS, stuck), 600 * MS)
-    assert not made.core.armed
-    assert made.alarms.count("clog") == 1
+    assert made.alarms.count("clog") == 1, "it is reported once"
+    for index in range(61, 70):
+        made.feed(FrameSeen(index, index * 10 * MS, ()), index * 10 * MS)
+    made.feed(Arm("patient"), 700 * MS)
+    assert made.core.armed and made.core.alarms == {}
 
 
 def test_lost_focus_disarms() -> None:
@@ -619,6 +627,86 @@ def test_lost_focus_disarms() -> None:
     result = run(things, frames=260, alarms=AlarmSettings(window=8))
     (disarmed,) = result.all(Disarmed)
     assert isinstance(disarmed, Disarmed) and "focus" in disarmed.reason
+
+
+# ---- gates edited in mid-run  --------------------------------------------------------------------------------------
+
+
+def test_new_gates_judge_the_cells_that_close_from_the_next_frame_on() -> None:
+    before, under_way, after = Thing(0.1), Thing(0.36, delay_s=0.2), Thing(0.6)
+    made = world([before, under_way, after])
+    made.film(0, 41)  # `under_way` has its three views by frame 40, but no score yet
+    (edited,) = made.feed(EditGates((RIGHT,), "operator"), 400 * MS)
+    assert edited == GatesSet(1, 41, "operator") and made.core.gate_revision == 1
+    made.film(41, 160)
+    made.end(1.6)
+    assert [made.outcome(cell) for cell in (before, under_way, after)] == ["sorted", "sorted", "passed:no_gate"]
+    revisions = {one.decision.cell: one.decision.gate_revision for one in made.all(Gated) if isinstance(one, Gated)}
+    assert revisions == {0: 0, 1: 0, 2: 1} == {record.cell: record.gate_revision for record in made.records}
+
+
+def edited_often(delay_s: float) -> list[tuple[str | None, int]]:
+    """Outlet and gate revision of 20 cells whose gates change every 200 ms, scored after `delay_s`."""
+    cells = [Thing(0.1 + 0.05 * number, scores=LT if number % 2 else MPP) for number in range(20)]
+    made = world(cells, score_after_s=delay_s)
+    for number in range(6):
+        made.film(20 * number, 20 * number + 20)
+        made.feed(EditGates((RIGHT,) if number % 2 else (LEFT,), "operator"), 20 * (number + 1) * 10 * MS)
+    made.film(120, 220)
+    made.end(2.2)
+    return [(record.outlet, record.gate_revision) for record in sorted(made.records, key=lambda one: one.cell)]
+
+
+def test_which_gates_judge_a_cell_does_not_depend_on_when_its_scores_come() -> None:
+    at_once = edited_often(0.0)
+    assert len(at_once) == 20 and {revision for _, revision in at_once} >= {0, 1, 2, 3, 4}
+    assert at_once == edited_often(0.03) == edited_often(0.25)
+
+
+def test_editing_one_gate_keeps_the_window_of_another() -> None:
+    best = Outlet(name="best", gate=TopPercentGate(kind="top_percent", feature="score:LT-HSC", percent=50, window=10))
+    cells = [Thing(0.1 + 0.05 * number, scores=(0.5 + 0.004 * number, 0.3, 0.1)) for number in range(24)]
+    made = world(cells, outlets=(best,))
+    made.film(0, 75)
+    made.feed(EditGates((best, RIGHT), "operator"), 750 * MS)
+    made.film(75, 260)
+    made.end(2.6)
+    outlets = [record.outlet for record in sorted(made.records, key=lambda record: record.cell)]
+    assert outlets == [None] * 9 + ["best"] * 15, "scores rise, so every cell is the best of a full window"
+
+
+def test_gates_that_do_not_fit_leave_the_old_ones_in_force() -> None:
+    cell = Thing(0.1)
+    made = world([cell])
+    made.film(0, 5)
+    strange = Outlet(name="left", gate=ScoreGate(class_name="B-cell"))
+    with pytest.raises(SettingsError, match=r"'B-cell'.*LT-HSC, ST-HSC, MPP"):
+        made.feed(EditGates((strange,), "operator"), 50 * MS)
+    assert made.core.gate_revision == 0
+    made.film(5, 100)
+    assert made.outcome(cell) == "sorted"
+
+
+# ---- doubtful objects  ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["purity", "recovery", "single"])
+@pytest.mark.parametrize(("clusters", "outcome"), [(5, "aborted:doubtful"), (1, "sorted")])
+def test_an_object_that_most_looks_take_for_a_cluster_is_not_sorted(mode: str, clusters: int, outcome: str) -> None:
+    made = world([Thing(0.1)], outlets=(LEFT.model_copy(update={"mode": mode}),))
+    looks = 0
+    for index in range(100):
+        frame = made.frame(index)
+        if frame.detections:
+            looks += 1
+            if looks > 6 - clusters:  # the first looks are good, the later ones show what it is
+                cluster = tuple(one._replace(reject=int(Reject.CLUSTER)) for one in frame.detections)
+                frame = replace(frame, detections=cluster)
+        made.feed(frame, frame.captured_ns)
+        made.deliver(frame.captured_ns)
+    assert looks == 6
+    (record,) = made.records
+    assert f"{record.outcome}:{record.reason}".rstrip(":") == outcome
 
 
 # ---- frames  -------------------------------------------------------------------------------------------------------

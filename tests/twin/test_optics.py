@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from hspc_live.settings.twin import TwinFlowSettings
 from hspc_live.twin.optics import FINE_UM, Optics, place
@@ -64,7 +65,10 @@ def test_motion_blurs_along_the_flow_only() -> None:
     path[40, 40] = 0.5
     path = cv2.GaussianBlur(path, (0, 0), 1.2)
     still, moving = optics.contrast(path, 0.0, 0.0) - 1, optics.contrast(path, 0.0, 2.0) - 1
-    spread = lambda light, axis: float(np.sqrt((np.abs(light).sum(axis) * (np.arange(81) - 40) ** 2).sum()))  # noqa: E731
+
+    def spread(light: NDArray[np.floating], axis: int) -> float:
+        return float(np.sqrt((np.abs(light).sum(axis) * (np.arange(81) - 40) ** 2).sum()))
+
     assert spread(moving, 0) > 1.3 * spread(still, 0)
     assert spread(moving, 1) == pytest.approx(spread(still, 1), rel=0.15)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,9 +41,9 @@ def _truth(objects: list[tuple[str, float]], sightings: list[tuple[int, int, flo
     return FlowTruth(KINDS, rows, seen)
 
 
-def _pulse(command: int, opened_ms: float, closed_ms: float, outlet: str = "left", **more: object) -> Pulse:
+def _pulse(command: int, opened_ms: float, closed_ms: float, outlet: str = "left", **more: Any) -> Pulse:
     opened, closed = round(opened_ms * MS), round(closed_ms * MS)
-    return Pulse(command, outlet, opened, closed, opened + 7, closed + 7, **more)  # type: ignore[arg-type]
+    return Pulse(command, outlet, opened, closed, opened + 7, closed + 7, **more)
 
 
 def _diary(*pulses: Pulse, armed_ms: tuple[float, float] = (0, 9000)) -> Diary:

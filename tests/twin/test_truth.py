@@ -25,9 +25,6 @@ def test_truth_comes_back_from_its_file(tmp_path: Path) -> None:
     assert back.kinds == truth.kinds
     np.testing.assert_array_equal(back.objects, truth.objects)
     np.testing.assert_array_equal(back.sightings, truth.sightings)
-    assert back.kind_of(3) == truth.kinds[truth.objects["kind"][3]]
-    with pytest.raises(KeyError):
-        back.kind_of(10_000)
 
 
 def test_truth_overwrites_nothing_and_names_a_bad_file(tmp_path: Path) -> None:

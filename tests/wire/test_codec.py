@@ -95,7 +95,7 @@ def test_what_cannot_travel_is_refused_before_sending():
     with pytest.raises(WireError, match="5 dimensions"):
         encode(LEASE, [np.zeros((1,) * 5, "u1")])
     with pytest.raises(WireError, match="Note cannot be sent"):
-        encode(Note("k", object(), 1))  # type: ignore[arg-type]
+        encode(Note("k", object(), 1))  # type: ignore[arg-type]  # the mistake under test
     with pytest.raises(WireError, match="Want cannot be sent"):
         encode(Want(1 << 70))
 

@@ -1,0 +1,62 @@
+"""Who knocks at a running pipeline's control socket from outside: guest workers, and people with a wish.
+
+Only this user can reach the socket (it lies in the run's private folder). A wish is passed to *sort*, marked with the
+name of the visitor, whose answer the supervisor passes back; to end or stop the run is the supervisor's own doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hspc_live.wire.messages import (
+    Answer,
+    ArmNow,
+    AskStatus,
+    DisarmNow,
+    EndRun,
+    Go,
+    Prepare,
+    Prepared,
+    Ready,
+    SetGates,
+    StopNow,
+    ToSupervisor,
+)
+
+Send = Callable[[str, Struct], None]
+
+
+class Visitors:
+    """`guests` are the segment workers that joined; `send(name, message)` reaches a child or a visitor."""
+
+    def __init__(self, send: Send, listen: Callable[[str, str, str], None]) -> None:
+        self._send = send
+        self._listen = listen
+        self.guests: set[str] = set()
+
+    def take(self, name: str, message: ToSupervisor, prepare: Prepare | None) -> EndRun | StopNow | None:
+        """What `name`, who is no child, wants; an EndRun or StopNow is the caller's to do.
+
+        `prepare` tells a guest about the run; None while the run is not under way: nobody is let in then. A guest that
+        falls silent is found by acquire, whose leases it holds.
+        """
+        match message:
+            case Ready() if name.startswith("segment-") and prepare is not None:
+                self.guests.add(name)
+                self._listen(name, "joined", f"process {message.pid}")
+                self._send(name, prepare)
+            case Prepared() if name in self.guests:
+                self._send(name, Go())
+            case ArmNow() | DisarmNow() | SetGates() | AskStatus() if prepare is not None:
+                self._send("sort", replace(message, asked_by=name))
+            case EndRun() | StopNow() if prepare is not None:
+                self._send(name, Answer(name, True, "ending" if isinstance(message, EndRun) else "stopping"))
+                return message
+            case ArmNow() | DisarmNow() | SetGates() | AskStatus() | EndRun() | StopNow():
+                self._send(name, Answer(name, False, "the run is not under way yet, or ending", "HspcError"))
+            case _:
+                pass
+        return None
