@@ -1,0 +1,145 @@
+"""The picking list as CSV and JSON, units in the names; and read back, to pick from it or to visit its cells again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hspc_live.core.errors import OutputError, RecordingError
+from hspc_live.stages.picking import LeftOut, Pick, PickingList
+
+FORMAT = "hspc-live-picking-list/1"
+SCORE = "score:"
+COLUMNS = (
+    "order",
+    "cell",
+    "x_um",
+    "y_um",
+    "position_sd_um",
+    "class",
+    "outlet",
+    "rank",
+    "diameter_um",
+    "nearest_neighbour_um",
+    "age_s",
+    "expires_in_s",
+    "field",
+    "view",
+)
+
+
+def picking_rows(listed: PickingList) -> list[dict[str, Any]]:
+    """One row a pick, by `COLUMNS` and a `score:<class>` each; None for what is infinite (no neighbour, no expiry)."""
+    return [
+        {
+            "order": pick.order,
+            "cell": pick.cell,
+            "x_um": pick.x_um,
+            "y_um": pick.y_um,
+            "position_sd_um": pick.position_sd_um,
+            "class": pick.predicted,
+            "outlet": pick.outlet,
+            "rank": pick.rank,
+            "diameter_um": pick.diameter_um,
+            "nearest_neighbour_um": _finite(pick.nearest_um),
+            "age_s": pick.age_s,
+            "expires_in_s": _finite(pick.expires_in_s),
+            "field": pick.field,
+            "view": pick.view,
+            **{SCORE + name: score for name, score in zip(listed.classes, pick.scores, strict=True)},
+        }
+        for pick in listed.picks
+    ]
+
+
+def write_picking_list(
+    listed: PickingList, folder: Path, about: Mapping[str, Any], stem: str = "picking_list"
+) -> list[Path]:
+    """Write `<stem>.csv` and `<stem>.json` into `folder`; `about` (run id, time, rig …) goes into the JSON's head.
+
+    The CSV has the picks alone; the JSON has the ledger and the cells left out, by reason, too. Nothing is overwritten.
+    Raises OutputError.
+    """
+    rows = picking_rows(listed)
+    heads = [*COLUMNS, *(SCORE + name for name in listed.classes)]
+    document = {
+        "format": FORMAT,
+        **about,
+        "classes": list(listed.classes),
+        "ledger": listed.ledger(),
+        "picks": rows,
+        "left_out": [{"cell": cell, "reason": reason.value} for cell, reason in listed.left_out],
+    }
+    table, whole = folder / f"{stem}.csv", folder / f"{stem}.json"
+    try:
+        with table.open("x", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, heads)
+            writer.writeheader()
+            writer.writerows(rows)
+        with whole.open("x", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+    except FileExistsError as error:
+        raise OutputError(f"{error.filename} exists: nothing is ever overwritten") from error
+    except OSError as error:
+        raise OutputError(f"{folder}: the picking list cannot be written: {error.strerror or error}") from error
+    return [table, whole]
+
+
+def read_picking_list(path: Path) -> PickingList:
+    """A picking list from its JSON (all of it) or its CSV (the picks alone). Raises RecordingError if it is none."""
+    try:
+        if path.suffix.lower() == ".json":
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document.get("format") != FORMAT:
+                raise RecordingError(f"{path} is no picking list of the format {FORMAT}")
+            left_out = tuple((int(cell["cell"]), LeftOut(cell["reason"])) for cell in document["left_out"])
+            return PickingList(tuple(document["classes"]), _picks(document["picks"], document["classes"]), left_out)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            classes = [head.removeprefix(SCORE) for head in reader.fieldnames or () if head.startswith(SCORE)]
+            return PickingList(tuple(classes), _picks(list(reader), classes), ())
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise RecordingError(f"{path} is no picking list: {error!r}") from error
+
+
+def _picks(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> tuple[Pick, ...]:
+    """Rows as picks. Raises ValueError for a place that is none: nothing may be sent there."""
+    picks = tuple(
+        Pick(
+            order=int(row["order"]),
+            cell=int(row["cell"]),
+            outlet=str(row["outlet"]),
+            predicted=str(row["class"]),
+            scores=tuple(float(row[SCORE + name]) for name in classes),
+            rank=float(row["rank"]),
+            x_um=float(row["x_um"]),
+            y_um=float(row["y_um"]),
+            position_sd_um=float(row["position_sd_um"]),
+            diameter_um=float(row["diameter_um"]),
+            nearest_um=_or_infinite(row["nearest_neighbour_um"]),
+            age_s=float(row["age_s"]),
+            expires_in_s=_or_infinite(row["expires_in_s"]),
+            field=int(row["field"]),
+            view=int(row["view"]),
+        )
+        for row in rows
+    )
+    for pick in picks:
+        if not (math.isfinite(pick.x_um) and math.isfinite(pick.y_um)):
+            raise ValueError(f"the place of cell {pick.cell} is ({pick.x_um}, {pick.y_um})")
+    return picks
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _or_infinite(value: Any) -> float:
+    return math.inf if value is None or value == "" else float(value)

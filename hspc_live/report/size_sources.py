@@ -1,0 +1,155 @@
+"""Diameters by class, out of whatever holds them: recordings, the JSON of `segment`, CSV tables, picking lists."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hspc_live.core.errors import RecordingError
+from hspc_live.recording.reader import open_recording
+from hspc_live.recording.tables import cell_records
+from hspc_live.report.evidence import TWIN
+
+DIAMETER_COLUMNS = ("diameter_um", "diameter (µm)", "diameter")
+CLASS_COLUMNS = ("class", "predicted", "class_name", "population", "group")
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(slots=True)
+class Sizes:
+    """Diameters by class, in the order in which the classes were met. `left_out` counts cells, by reason.
+
+    `failures` are files that could not be read, in words; `simulated` is True once any cell came from the twin.
+    """
+
+    diameters_um: dict[str, list[float]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    simulated: bool = False
+
+    def add(self, name: str, diameter_um: float) -> None:
+        """One cell."""
+        self.diameters_um.setdefault(name, []).append(diameter_um)
+
+    @property
+    def source(self) -> str:
+        """Whose data it is, for a title."""
+        names = ", ".join(self.files[:4]) + (f" and {len(self.files) - 4} more" if len(self.files) > 4 else "")
+        return f"Digital twin, simulated cells ({names})" if self.simulated else names
+
+
+def read_sizes(files: Sequence[Path], groups: Sequence[tuple[str, Path]] = (), min_score: float = 0.0) -> Sizes:
+    """Read `files`, each cell under the class that its file gives it, and `groups`, each file under the name given.
+
+    A recording gives the predicted class of every classified cell whose best score is at least `min_score`. A segment
+    JSON gives the accepted cells, the folder of their image as class. A CSV table has a column of diameters
+    (`diameter_um`) and one of classes (`class`); without that, the file's name is the class.
+
+    A file that cannot be read is put into `failures`, and the others are read. Raises RecordingError if none can.
+    """
+    sizes = Sizes()
+    wanted: list[tuple[str | None, Path]] = [*((None, path) for path in files), *groups]
+    for name, path in wanted:
+        try:
+            _read(path, name, min_score, sizes)
+            sizes.files.append(path.name)
+        except RecordingError as error:
+            sizes.failures.append(str(error))
+    if sizes.failures and not sizes.files:
+        raise RecordingError("; ".join(sizes.failures))
+    return sizes
+
+
+def _read(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(HDF5))
+        if not start:
+            raise RecordingError(f"{path} is empty")
+        if start == HDF5:
+            _recording(path, name, min_score, sizes)
+        elif path.suffix.lower() == ".json":
+            _segmented(path, name, sizes)
+        else:
+            _table(path, name, sizes)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RecordingError(f"{path} is no recording, no JSON and no CSV table") from error
+
+
+def _recording(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
+    with open_recording(path) as recording:
+        if recording.kind != "hspc":
+            raise RecordingError(f"{path} has no classes: it is an RT-DC file; replay it to have its cells classified")
+        records = cell_records(recording)
+        sizes.simulated |= recording.info.model == TWIN
+    for record in records:
+        found = record.classification
+        if name is None and found is None:
+            sizes.left_out["not classified"] += 1
+        elif found is not None and max(found.scores) < min_score:
+            sizes.left_out[f"score below {min_score:g}"] += 1
+        else:
+            predicted = found.predicted if found is not None else ""
+            sizes.add(name or predicted, record.features.get("diameter_um", math.nan))
+
+
+def _segmented(path: Path, name: str | None, sizes: Sizes) -> None:
+    try:
+        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+        # all of it is read before any of it is taken, so that a broken file leaves nothing behind
+        cells = [
+            (_class_of(path, image), cell["accepted"], cell) for image in images for cell in image.get("cells", ())
+        ]
+        rows = [(group, accepted, _number(cell["diameter_um"])) for group, accepted, cell in cells]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordingError(f"{path} is not what `hspc-live segment --json` writes: {error!r}") from error
+    for group, accepted, diameter_um in rows:
+        if accepted:
+            sizes.add(name or group, diameter_um)
+        else:
+            sizes.left_out["not accepted by segmentation"] += 1
+
+
+def _class_of(path: Path, image: Mapping[str, Any]) -> str:
+    """The folder of an image; the name of the JSON where its file is given without one."""
+    return Path(str(image["file"])).parent.name or path.stem
+
+
+def _table(path: Path, name: str | None, sizes: Sizes) -> None:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = [line for line in file if line.strip() and not line.startswith("#")]
+        separator = max(",;\t", key=lines[0].count) if lines else ","
+        rows = list(csv.DictReader(lines, delimiter=separator))
+    except csv.Error as error:
+        raise RecordingError(f"{path} is no CSV table: {error}") from error
+    if not lines:
+        raise RecordingError(f"{path} is empty")
+    heads = {head.strip().lower(): head for head in next(csv.reader(lines[:1], delimiter=separator))}
+    size = next((heads[column] for column in DIAMETER_COLUMNS if column in heads), None)
+    if size is None:
+        raise RecordingError(f"{path} has no column {DIAMETER_COLUMNS[0]!r}; it has {', '.join(heads)}")
+    group = next((heads[column] for column in CLASS_COLUMNS if column in heads), None)
+    for row in rows:
+        of = name or (path.stem if group is None else (row[group] or "").strip())
+        if of:
+            sizes.add(of, _number(row[size]))
+        else:
+            sizes.left_out["no class given"] += 1
+
+
+def _number(value: Any) -> float:
+    """A diameter, or NaN for what is none: it is counted as unusable later on. A decimal comma will do."""
+    try:
+        return float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+    except (TypeError, ValueError):
+        return math.nan
