@@ -180,16 +180,21 @@ def sort_process(plan: RunPlan, role: str) -> None:
         engine = open_engine(settings.engine)
         check_gates(settings.sort, engine.classes)
         sorter = build_sorter(settings, clock, Path(plan.pulse_log) if plan.pulse_log is not None else None)
-        if sorter is not None:
-            sorter.open()
-        geometry = crop_geometry(card)
-        facts = {
-            "classes": list(engine.classes),
-            "geometry": {"size_px": geometry.size_px, "um_per_px": geometry.um_per_px},
-            "engine": engine.name,
-        }
-        parts = SortParts(engine, sorter, clock, facts, partial(_arming_problems, plan, card))
-        return await sort(child, parts)
+        try:
+            if sorter is not None:
+                sorter.open()
+            geometry = crop_geometry(card)
+            facts = {
+                "classes": list(engine.classes),
+                "geometry": {"size_px": geometry.size_px, "um_per_px": geometry.um_per_px},
+                "engine": engine.name,
+            }
+            parts = SortParts(engine, sorter, clock, facts, partial(_arming_problems, plan, card))
+            return await sort(child, parts)
+        finally:  # also when the run is called off before it began
+            if sorter is not None:
+                sorter.close()
+            engine.close()
 
     run_child(plan, role, main)
 

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hspc_live.cli import bench, calibrate, control, machine, output, recordings, runs, sizes
+from hspc_live.cli import bench, calibrate, control, machine, output, recordings, runs, sizes, stills
 from hspc_live.cli.output import progress
 from hspc_live.core.errors import HspcError
 
@@ -26,6 +26,7 @@ app.command()(runs.demo)
 app.command()(runs.run)
 app.command()(runs.replay)
 app.command()(recordings.inspect)
+app.command()(stills.segment)
 app.command()(sizes.sizes)
 app.command()(machine.check)
 app.command()(machine.schema)

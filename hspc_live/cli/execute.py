@@ -20,7 +20,8 @@ from hspc_live.core.errors import (
 )
 from hspc_live.core.identity import run_id
 from hspc_live.processes.plan import GateEdit, RunPlan
-from hspc_live.processes.supervisor import Listener, RunReport, Supervisor
+from hspc_live.processes.run_report import RunReport
+from hspc_live.processes.supervisor import Listener, Supervisor
 from hspc_live.recording.inspect import summarise as inspect
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint, open_router, private_folder
@@ -173,6 +174,8 @@ def _error(summary: dict[str, Any], report: RunReport) -> HspcError | None:
             report.raise_failure()
         except HspcError as error:
             return error
+    if report.stopped_by is not None:
+        return StoppedError(f"stopped by {report.stopped_by}")
     if report.stopped_now:
         return None  # exit code 130 says it; what was given up is in the summary
     if not summary["ledger"]["balanced"]:
@@ -182,6 +185,6 @@ def _error(summary: dict[str, Any], report: RunReport) -> HspcError | None:
         return DataLoss(stream_error)
     if stream_error:
         return DeviceError(f"the stream ended early: {stream_error}")
-    if summary["arming_refused"]:
+    if summary["arming_refused"] and not report.interrupted:
         return ArmingError(f"arming was refused, the run went on disarmed: {summary['arming_refused']}")
     return None

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,14 +18,16 @@ from hspc_live.cli.join import join
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, screen
 from hspc_live.core.errors import HspcError
-from hspc_live.settings.load import load
-from hspc_live.settings.schema import NullEngine, RunSettings
+from hspc_live.settings.chamber_run import ChamberRunSettings
+from hspc_live.settings.load import load_run
+from hspc_live.settings.schema import Engine, NullEngine, RunSettings
 from hspc_live.settings.shipped import shipped_configs
 from hspc_live.stages.gate import check_gates
 from hspc_live.wire.links import private_folder
 from hspc_live.wire.ring import pixel_folder
 from hspc_live.wiring import arming_problems, model_card, this_pipeline_id, version
-from hspc_models.card import find_model, load_card
+from hspc_live.wiring_chamber import chamber_card, chamber_pipeline_id, chamber_remarks, check_chamber_gates
+from hspc_models.card import Card, find_model, load_card
 
 PACKAGES = ("numpy", "torch", "opencv-python-headless", "h5py", "hdf5plugin", "pyzmq", "msgspec", "pydantic", "dclab")
 
@@ -34,18 +36,24 @@ def check(
     config: Annotated[Path, typer.Argument(help="A settings file.")], set_: Set = None, as_json: Json = False
 ) -> None:
     """Check a settings file without touching a device: keys, types, contradictions, the model and its gates."""
-    settings = load(config, set_ or [])
-    card = model_card(settings)
-    match settings.engine:
-        case NullEngine(classes=classes):
+    settings = load_run(config, set_ or [])
+    if isinstance(settings, ChamberRunSettings):
+        mode: str = settings.mode
+        card = chamber_card(settings)
+        if (classes := _classes(settings.engine, card)) is not None:
+            check_chamber_gates(settings, classes)
+        identity, remarks, would = chamber_pipeline_id(settings, card), chamber_remarks(settings, card), "note"
+    else:
+        mode, card = "flow", model_card(settings)
+        if (classes := _classes(settings.engine, card)) is not None:
             check_gates(settings.sort, classes)
-        case _ if card is not None:
-            check_gates(settings.sort, card.classes)
-    remarks = list(arming_problems(settings, card, None))
+        identity, remarks = this_pipeline_id(settings, card), list(arming_problems(settings, card, None))
+        would = "would not arm"
     result: dict[str, Any] = {
         "config": str(config),
         "valid": True,
-        "pipeline_id": this_pipeline_id(settings, card),
+        "mode": mode,
+        "pipeline_id": identity,
         "model": card.name if card is not None else None,
         "classes": list(card.classes) if card is not None else None,
         "remarks": remarks,
@@ -55,12 +63,21 @@ def check(
         return
     screen.print(f"{config}: valid", markup=False)
     for remark in remarks:
-        screen.print(f"  would not arm: {remark}", markup=False)
+        screen.print(f"  {would}: {remark}", markup=False)
 
 
-def schema() -> None:
+def _classes(engine: Engine, card: Card | None) -> tuple[str, ...] | None:
+    """The classes that gates may name: those of the model, or of the engine that has none."""
+    if isinstance(engine, NullEngine):
+        return engine.classes
+    return card.classes if card is not None else None
+
+
+def schema(
+    mode: Annotated[Literal["flow", "chamber"], typer.Option(help="Which kind of run the settings are for.")] = "flow",
+) -> None:
     """Print the JSON schema of the settings, for editors that complete and check YAML."""
-    emit(RunSettings.model_json_schema())
+    emit((ChamberRunSettings if mode == "chamber" else RunSettings).model_json_schema())
 
 
 def doctor(as_json: Json = False) -> None:

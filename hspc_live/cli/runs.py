@@ -10,17 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
+from hspc_live.cli.chamber import run_chamber
+from hspc_live.cli.chamber_replay import replay_chamber
 from hspc_live.cli.execute import Order, Outcome, execute, gate_edits
 from hspc_live.cli.options import Json, Out, Set, calibrated, seconds, speed
 from hspc_live.cli.output import emit, listener, print_files, print_summary, progress
 from hspc_live.cli.score import predicted, score
 from hspc_live.core.errors import SettingsError
+from hspc_live.recording.own_file import is_chamber
 from hspc_live.recording.reader import open_recording
 from hspc_live.report.draw import draw
+from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.devices import LoopedCamera, NoSorter, ReplayCamera, SimulatedCamera, SimulatedSorter
-from hspc_live.settings.load import load, load_text
+from hspc_live.settings.load import load, load_run, load_text
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.shipped import shipped_config
+from hspc_live.stages.gate import check_gates
 from hspc_live.wiring import model_card, model_remarks
 
 SUMMARY = "summary.json"
@@ -50,11 +55,19 @@ def run(
     delay: Annotated[Path | None, typer.Option(help="Sort delay, as `calibrate-delay` wrote it.")] = None,
     arm: Annotated[bool, typer.Option("--arm", help="Arm the sorter once the self-test has passed.")] = False,
     out: Out = None,
+    revisit: Annotated[bool, typer.Option("--revisit", help="Chamber: go back to the listed cells.")] = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Run live on a rig. Disarmed until --arm: cells are recognised and recorded, nothing is deflected."""
-    settings = load(config, [*calibrated(delay), *(set_ or [])])
+    """Run live on a rig: a flow, disarmed until --arm; or a chamber (`mode: chamber`), scanned into a picking list."""
+    settings = load_run(config, [*calibrated(delay), *(set_ or [])])
+    if isinstance(settings, ChamberRunSettings):
+        if arm or delay is not None or for_ is not None:
+            raise SettingsError(f"{config}: --arm, --delay and --for are for a flow, and this is a chamber")
+        run_chamber(settings, revisit=revisit, out=out, as_json=as_json)
+        return
+    if revisit:
+        raise SettingsError(f"{config}: --revisit is for a chamber, and this is a flow")
     if isinstance(settings.camera, ReplayCamera):
         raise SettingsError(f"{config}: camera.kind is replay; use `hspc-live replay RECORDING --config {config}`")
     if isinstance(settings.camera, LoopedCamera):
@@ -63,7 +76,7 @@ def run(
     if duration is not None:
         _say_prediction(settings, duration)
     simulated = isinstance(settings.camera, SimulatedCamera)
-    with _Folder(out if out is not None or not simulated else None) as folder:
+    with _Folder(out) as folder:
         if out is None:
             settings = settings.model_copy(update={"record": settings.record.model_copy(update={"frames": False})})
         order = Order(
@@ -78,7 +91,7 @@ def run(
 
 
 def replay(
-    recording: Annotated[Path, typer.Argument(help="A recording of HSPC Live, or any RT-DC file.")],
+    recording: Annotated[Path, typer.Argument(help="A recording of HSPC Live, flow or chamber, or any RT-DC file.")],
     config: Annotated[Path | None, typer.Option(help="Default: the recording's own, or those for RT-DC.")] = None,
     speed_: Annotated[str, typer.Option("--speed", help="max, 1 (as recorded) or another factor.")] = "max",
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Segment worker processes.")] = None,
@@ -90,6 +103,11 @@ def replay(
 ) -> None:
     """Send a recording through the same pipeline. Same recording and settings: same decisions, at any speed."""
     overrides = list(set_ or [])
+    if is_chamber(recording):
+        given = {"--speed": speed_ != "max", "--workers": workers, "--um-per-px": um_per_px, "--fps": fps}
+        flow_options = [name for name, value in given.items() if value]
+        replay_chamber(recording, config, overrides, flow_options=flow_options, out=out, as_json=as_json)
+        return
     with open_recording(recording, um_per_px=um_per_px, frames_per_s=fps) as opened:
         own = opened.settings_json
         info = opened.info
@@ -134,6 +152,8 @@ def _as_replay(
 def _say_prediction(settings: RunSettings, duration: float) -> None:
     """What the run promises, before it starts."""
     card = model_card(settings)
+    if card is not None:
+        check_gates(settings.sort, card.classes)
     before = predicted(settings, card, duration)
     table = card.cell_confusion if card is not None else None
     if before is not None and table is not None and table.views != settings.sort.close.views:

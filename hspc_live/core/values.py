@@ -106,7 +106,7 @@ class FrameResult:
     `objects` is (n,) of `OBJECT_DTYPE`, ordered by (x, y); the view's number is its row. `crops` is (m, S, S) in the
     camera's dtype: the accepted ones, in row order. `windows`/`masks` are (n, H, W) cut-outs at camera scale for the
     recording (masks uint8 0/1), empty when not recorded. `over_cap` counts objects beyond the settings' cap, which were
-    not measured. `alarms` are frame-level findings, e.g. "saturated", "black", "frozen".
+    not measured. `alarms` are frame-level findings: "saturated", "black", "flat".
     """
 
     index: int

@@ -195,6 +195,8 @@ class Acquire:
 
     async def _send(self, link: Link, parts: list[Any]) -> None:
         while not link.try_send(parts) and not self._child.quit:
+            if link is self._record and self._child.recorder_gone:
+                return
             await asyncio.sleep(0.001)
             self._child.turn()
 

@@ -19,7 +19,10 @@ from hspc_live.processes.child import Child
 from hspc_live.processes.plan import GateEdit
 from hspc_live.processes.scribe import Scribe
 from hspc_live.processes.self_test import Findings
+from hspc_live.settings.consistency import contradictions
+from hspc_live.settings.document import dotted
 from hspc_live.settings.load import load_outlets
+from hspc_live.settings.sort import Outlet
 from hspc_live.stages.gate import EditGates
 from hspc_live.stages.sort_core import SortCore
 from hspc_live.wire.messages import Answer, ArmNow, AskStatus, DisarmNow, RecorderGone, SetGates
@@ -47,6 +50,7 @@ class Operator:
         self._feed = feed
         self._findings = findings
         self._clock = clock  # of what is noted; in replay it is virtual, patience never is
+        self._ending: str | None = None  # why nothing is armed and no gate is set any more
         self._wish: tuple[ArmNow, int] | None = None  # waits for the self-test until that time
         self._refused: str | None = None  # what the command line's own wish to arm came to
         self._gates: list[dict[str, Any]] = []
@@ -55,6 +59,8 @@ class Operator:
         """Serve what has come in, and look again at a wish that waits."""
         for message in self._child.pump():
             match message:
+                case ArmNow() if self._ending is not None:
+                    self._conclude(message, self._ending)
                 case ArmNow():
                     self._give_up("another wish to arm has come")
                     self._wish = (message, time.perf_counter_ns() + PATIENCE_NS)
@@ -63,9 +69,12 @@ class Operator:
                     self._feed(Disarm(reason))
                     self._sorter.disarm()  # whatever the core believes
                     self._answer(asked_by, "disarmed")
+                case SetGates(asked_by=asked_by) if self._ending is not None:
+                    self._answer(asked_by, f"the gates stay as they are: {self._ending}", "SettingsError")
                 case SetGates(outlets, by, asked_by):
                     self._edit_gates(outlets, by, asked_by)
                 case RecorderGone():
+                    self.ending("the recorder died")
                     self._scribe.recorder_gone()
                 case AskStatus(asked_by):
                     self._answer(asked_by, "running", detail=self._status())
@@ -73,6 +82,13 @@ class Operator:
                     pass
         if self._wish is not None:
             self._try_to_arm(*self._wish)
+
+    def ending(self, why: str) -> None:
+        """From now on nothing is armed and the gates stay as they are."""
+        self._ending = self._ending or why
+        if self._wish is not None:
+            wish, self._wish = self._wish[0], None
+            self._conclude(wish, f"{why} before the self-test had passed")
 
     def repeat(self, edit: GateEdit) -> None:
         """Replay: put in force what a person set during the recorded run. Raises SettingsError for another model's."""
@@ -84,8 +100,6 @@ class Operator:
 
     def report(self) -> dict[str, Any]:
         """For the summary."""
-        if self._wish is not None:
-            self._give_up("the run ended before the self-test had passed")
         return {
             "arming_refused": self._refused,
             "gates": {"revision": self._core.gate_revision, "edits": self._gates},
@@ -103,10 +117,11 @@ class Operator:
         self._conclude(wish, refused)
 
     def _give_up(self, why: str) -> None:
-        """Refuse the wish that waits, if one does."""
+        """Drop the wish that waits, if one does. That is no refusal: a person wanted otherwise."""
         if self._wish is not None:
             wish, self._wish = self._wish[0], None
-            self._conclude(wish, why)
+            self._say("arming-given-up", why)
+            self._answer(wish.asked_by, f"not armed: {why}", "ArmingError")
 
     def _conclude(self, wish: ArmNow, refused: str | None) -> None:
         if not wish.asked_by:
@@ -117,7 +132,7 @@ class Operator:
 
     def _edit_gates(self, outlets: str, by: str, asked_by: str) -> None:
         try:
-            wanted = load_outlets(outlets, "the new gates")
+            wanted = self._checked(load_outlets(outlets, "the new gates"))
             self._feed(EditGates(wanted, by))
         except SettingsError as error:
             if not asked_by:
@@ -130,6 +145,14 @@ class Operator:
         self._child.say("gates", text)
         self._scribe.note("gates", json.dumps(made), self._clock.now_ns())
         self._answer(asked_by, text)
+
+    def _checked(self, outlets: tuple[Outlet, ...]) -> tuple[Outlet, ...]:
+        """`outlets`, if they can stand among the run's other settings. Raises SettingsError."""
+        settings = self._child.plan.settings
+        edited = settings.model_copy(update={"sort": settings.sort.model_copy(update={"outlets": outlets})})
+        if wrong := contradictions(edited):
+            raise SettingsError("; ".join(f"{dotted(path)}: {text}" for path, text in wrong))
+        return outlets
 
     def _status(self) -> dict[str, Any]:
         standing = {"armed": self._core.armed, "alarms": self._core.alarms, "gate_revision": self._core.gate_revision}

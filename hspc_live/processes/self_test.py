@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hspc_live.core.clock import NS_PER_MS, NS_PER_S
+from hspc_live.core.events import FrameSeen
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import CameraInfo, Pixels
 from hspc_live.processes.order import Ordered
@@ -43,10 +44,10 @@ class SelfTest:
 
     def frame(self, item: Ordered) -> None:
         """One frame has been settled."""
-        if item.result is not None:
+        if isinstance(item.event, FrameSeen):
             self._frames += 1
-            self._captured_ns = item.result.captured_ns
-            self._alarms = item.result.alarms
+            self._captured_ns = item.event.captured_ns
+            self._alarms = item.event.alarms
 
     def find(
         self, now_ns: int, settings: tuple[str, ...], standing: Mapping[str, str], clock_bound_ns: int

@@ -120,9 +120,7 @@ class Sort:
         return await self._report()
 
     def close(self) -> None:
-        """Make the sorter safe and let go of everything."""
-        self._sorter.close()
-        self._parts.engine.close()
+        """Let go of the links; engine and sorter belong to who opened them."""
         self._scribe.close()
 
     # ---- in --------------------------------------------------------------------------------------------------------
@@ -156,6 +154,7 @@ class Sort:
                     self._order.lost(indices, reason)
                 case StreamEnded() as ended:
                     self._stream_ended = ended
+                    self._operator.ending("the camera's stream has ended")
                 case _:
                     pass
             self._tally.receive_ns += time.perf_counter_ns() - started
@@ -313,7 +312,7 @@ class Sort:
         assert self._stream_ended is not None
         if self._stream_ended.error:
             self._feed(Disarm(f"camera: {self._stream_ended.error}"))
-        while self._edits:
+        while self._edits:  # set when no frame was to come any more: they judged what the end closed
             self._operator.repeat(self._edits.pop(0))
         if not self._live:
             await self._score_group()

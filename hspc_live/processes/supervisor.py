@@ -9,24 +9,22 @@ and never restarted silently. Ctrl-C once disarms, drains and closes; twice stop
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import multiprocessing
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, assert_never
 
 from msgspec import Struct
 
-from hspc_live.core import errors
 from hspc_live.core.errors import DeviceError, HspcError, WireError
 from hspc_live.processes.plan import RunPlan
+from hspc_live.processes.run_report import RunReport
+from hspc_live.processes.signals import handle_signals, sigint_blocked
 from hspc_live.processes.visitors import Visitors
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.links import Link
@@ -80,26 +78,6 @@ class _Process:
     failure: Failed | None = None
 
 
-@dataclass(slots=True)
-class RunReport:
-    """What the processes reported; `failures` are (role, error class, text) of those that gave up."""
-
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failures: list[tuple[str, str, str]] = field(default_factory=list)
-    replaced_workers: int = 0
-    interrupted: bool = False
-    stopped_now: bool = False
-    stopped_by: str | None = None
-
-    def raise_failure(self) -> None:
-        """Raise the first failure as the error it was (all of them in its text)."""
-        if not self.failures:
-            return
-        text = "\n".join(f"{role}: {text}" if len(self.failures) > 1 else text for role, _, text in self.failures)
-        kind = getattr(errors, self.failures[0][1], HspcError)
-        raise kind(text)
-
-
 class Supervisor:
     """Runs one plan. `targets` maps a role to the function its process starts with; roles `segment-K` are workers."""
 
@@ -127,7 +105,7 @@ class Supervisor:
     async def run(self, *, arm_by: str | None, for_s: float | None) -> RunReport:
         """Start, run for `for_s` seconds (or to the end of the stream), end. Failures are in the report, not raised."""
         loop = asyncio.get_running_loop()
-        handled = _handle_signals(loop, self._interrupted)
+        handled = handle_signals(loop, self._interrupted)
         try:
             for role in self._targets:
                 self._start(role)
@@ -147,7 +125,7 @@ class Supervisor:
         name = name or role
         resource_tracker.ensure_running()  # else the first start would do so, and with it unblock Ctrl-C
         process = self._context.Process(target=self._targets[role], args=(self._plan, name), name=f"hspc-{name}")
-        with _sigint_blocked():  # a child inherits the mask: Ctrl-C at the terminal must not kill it while it imports
+        with sigint_blocked():  # a child inherits the mask: Ctrl-C at the terminal must not kill it while it imports
             process.start()
         self._children[name] = _Process(process, time.monotonic())
 
@@ -288,7 +266,9 @@ class Supervisor:
 
     def _visited(self, name: str, message: ToSupervisor) -> None:
         """Somebody who is no child: let in once the run is under way, and as long as it is."""
-        match self._visitors.take(name, message, self._prepare() if self._running and not self._quitting else None):
+        under_way = self._running and not self._quitting and "sort" not in self._report.reports
+        prepare = self._prepare() if under_way else None
+        match self._visitors.take(name, message, prepare, ending=self._draining):
             case EndRun(by) if not self._draining:
                 self._tell("sort", DisarmNow(f"ended by {by}"))
                 self._drain(f"ended by {by}")
@@ -318,7 +298,8 @@ class Supervisor:
             if child.report is not None or name in self._lost:
                 continue
             if restart and name.startswith("segment-") and child.failure is None:
-                self._replace(name)
+                if not self._replace(name):
+                    return False
                 continue
             if child.failure is None:
                 died = f"the {name} process died (exit code {child.process.exitcode})"
@@ -329,6 +310,16 @@ class Supervisor:
                 return False
         return True
 
+    def _note_deaths(self, names: list[str]) -> None:
+        """These died after sort had reported: what they still held is lost, and the run says so."""
+        for name in names:
+            self._lost.add(name)
+            if self._children[name].failure is None:
+                code = self._children[name].process.exitcode
+                self._fail(name, HspcError(f"the {name} process died (exit code {code}) before it had finished"))
+            if name == "record":
+                self._tell("acquire", RecorderGone())
+
     def _end_unrecorded(self) -> None:
         """The recorder is gone: sorting that nobody could explain afterwards ends, in good order."""
         self._lost.add("record")
@@ -338,17 +329,21 @@ class Supervisor:
         if not self._draining:
             self._drain("the recorder died")
 
-    def _replace(self, name: str) -> None:
-        """Start another worker and give the dead one's frames back."""
+    def _replace(self, name: str) -> bool:
+        """Start another worker and give the dead one's frames back; False if that has been tried too often."""
         del self._children[name]
         self._report.replaced_workers += 1
         self._tell("acquire", WorkerGone(name))
         if self._report.replaced_workers > MOST_RESTARTS:
-            self._fail(name, HspcError(f"segment workers died {MOST_RESTARTS} times: giving up"))
-            return
+            error = HspcError(f"segment workers died more than {MOST_RESTARTS} times: giving up")
+            self._listen(name, "died", str(error))
+            self._tell("sort", DisarmNow(str(error)))
+            self._fail(name, error)
+            return False
         self._listen(name, "replaced", "the worker died; its frames go out once more")
         role = name.split(".")[0]
         self._start(role, f"{role}.{self._report.replaced_workers}")
+        return True
 
     def _fail(self, name: str, error: HspcError) -> None:
         if name in self._children:
@@ -372,10 +367,17 @@ class Supervisor:
         while orderly and time.monotonic() < deadline and not self._report.stopped_now:
             self._take_messages()
             waiting = [n for n in ("record", "acquire") if n in self._children and self._children[n].report is None]
-            waiting = [n for n in waiting if self._children[n].process.is_alive()]
+            dead = [n for n in waiting if not self._children[n].process.is_alive()]
+            if dead:
+                self._take_messages()  # its last words may still wait
+                self._note_deaths([n for n in dead if self._children[n].report is None and n not in self._lost])
+            waiting = [n for n in waiting if n not in dead]
             if not waiting:
                 break
             await asyncio.sleep(TURN_S)
+        else:
+            if orderly and not self._report.stopped_now:
+                self._fail(waiting[0], HspcError(f"{', '.join(waiting)} did not come to an end in {END_S:.0f} s"))
         self._quitting = True
         self._tell_all(Quit())
         quitting = time.monotonic()
@@ -394,31 +396,3 @@ class Supervisor:
             child.process.join(5.0)
             child.process.close()
         self._link.close()
-
-
-def _handle_signals(loop: asyncio.AbstractEventLoop, handler: Callable[[], None]) -> Callable[[], None]:
-    """Install `handler` for Ctrl-C and SIGTERM; returns what undoes it. Only a main thread can take signals."""
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(handler))
-
-    def restore() -> None:
-        for number, before in previous.items():
-            signal.signal(number, before)
-
-    return restore
-
-
-@contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back from this thread, where the system can; it is delivered afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -37,11 +37,14 @@ class Visitors:
         self._listen = listen
         self.guests: set[str] = set()
 
-    def take(self, name: str, message: ToSupervisor, prepare: Prepare | None) -> EndRun | StopNow | None:
+    def take(
+        self, name: str, message: ToSupervisor, prepare: Prepare | None, *, ending: bool
+    ) -> EndRun | StopNow | None:
         """What `name`, who is no child, wants; an EndRun or StopNow is the caller's to do.
 
-        `prepare` tells a guest about the run; None while the run is not under way: nobody is let in then. A guest that
-        falls silent is found by acquire, whose leases it holds.
+        `prepare` tells a guest about the run; None while the run is not under way: nobody is let in then. A run that is
+        `ending` is neither armed nor given other gates any more. A guest that falls silent is found by acquire, whose
+        leases it holds.
         """
         match message:
             case Ready() if name.startswith("segment-") and prepare is not None:
@@ -50,6 +53,8 @@ class Visitors:
                 self._send(name, prepare)
             case Prepared() if name in self.guests:
                 self._send(name, Go())
+            case ArmNow() | SetGates() if prepare is not None and ending:
+                self._send(name, Answer(name, False, "the run is ending", "ArmingError"))
             case ArmNow() | DisarmNow() | SetGates() | AskStatus() if prepare is not None:
                 self._send("sort", replace(message, asked_by=name))
             case EndRun() | StopNow() if prepare is not None:

@@ -67,7 +67,7 @@ def of_ours(source: Source, camera: CameraInfo, committed: dict[str, int] | None
         if source.group("hspc/frames") is not None:
             table.losses.append("the frames cannot be read: their datasets lie in what was lost")
         return table, camera
-    _check_images(source, "hspc/frames/image", images)
+    check_images(source, "hspc/frames/image", images)
     n = _shortest(table, {f"hspc/frames/{name}": len(d) for name, d in found.items() if d is not None})
     if committed is not None:
         n = min(n, committed["frames"])
@@ -97,7 +97,7 @@ def of_rtdc(source: Source, frames_per_s: float | None) -> tuple[FrameTable, flo
             f"{source.path} holds no pictures that can be read (events/image): it is no RT-DC recording with images, "
             "or keeps them in another file"
         )
-    _check_images(source, "events/image", images)
+    check_images(source, "events/image", images)
     table = FrameTable(images.shape[1:], images.dtype, images)
     recorded = _column(source, "events/frame", table)
     times = _column(source, "events/time", table)
@@ -144,7 +144,8 @@ def row_frames(source: Source, kind: Literal["hspc", "rtdc"], limit: int | None)
     return RowFrames(index, zeros, zeros)
 
 
-def _check_images(source: Source, name: str, images: h5py.Dataset) -> None:
+def check_images(source: Source, name: str, images: h5py.Dataset) -> None:
+    """Raise RecordingError for pictures that are not (rows, height, width) uint8 or uint16, or too large to be any."""
     if images.ndim != 3 or images.dtype not in (np.uint8, np.uint16) or 0 in images.shape[1:]:
         raise RecordingError(
             f"{source.path}: {name} is {images.shape} {images.dtype}; "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from hspc_live.core.errors import RecordingError
 from hspc_live.core.values import CameraInfo, Frame, Modality
 from hspc_live.recording import frame_table, layout
+from hspc_live.recording.own_file import CHAMBER, OwnFile, format_of
 from hspc_live.recording.recover import Pictures, Source, runs
 
 
@@ -50,19 +51,21 @@ class Recording:
         self._lost_frames: list[int] = []
         if source.truncated:
             self._losses.append("the file was cut short: what lies behind its end is lost")
-        ours = source.attributes("hspc")
-        self.kind: Literal["hspc", "rtdc"] = "hspc" if "format" in ours else "rtdc"
-        self._attributes = ours if self.kind == "hspc" else source.attributes("")
-        self.closed = self.kind == "rtdc" or bool(self._attributes["closed"])
-        if not self.closed and source.crashed:
-            self._losses.append("not closed: the recorder crashed (or still writes); what it had acknowledged is given")
-        elif not self.closed:
-            self.warnings.append("not closed: the run was broken off before its ledgers were written")
-        if self.kind == "hspc" and self._attributes["format"] != layout.FORMAT:
-            raise RecordingError(f"{self.path} is of format {self._attributes['format']}, this reads {layout.FORMAT}")
-        self.classes: tuple[str, ...] = tuple(json.loads(self._attributes.get("classes", "[]")))
+        found = format_of(source)
+        if (found or "").startswith(CHAMBER):
+            raise RecordingError(
+                f"{source.path} is the recording of a chamber, with whole fields instead of a stream of frames: "
+                "use `hspc-live inspect` or `hspc-live replay` (without --speed, --workers, --um-per-px or --fps)"
+            )
+        self._own = None if found is None else OwnFile(source, layout.FORMAT)
+        self.kind: Literal["hspc", "rtdc"] = "rtdc" if self._own is None else "hspc"
+        self._attributes = source.attributes("") if self._own is None else self._own.attributes
+        self.closed = self._own is None or self._own.closed
+        if self._own is not None:
+            self._losses += self._own.losses
+            self.warnings += self._own.warnings
+        self.classes: tuple[str, ...] = () if self._own is None else self._own.classes
         self.score_features: dict[str, str] = json.loads(self._attributes.get("score_features", "{}"))
-        self._committed = self._read_committed()
         table, self.info = self._read_frames(um_per_px, frames_per_s)
         self._table = table
         self.warnings += table.warnings
@@ -70,15 +73,16 @@ class Recording:
         self.n_frames = len(table.index)
         missing = int(self._attributes.get("frames_missing", 0))
         self.has_frames = self.kind == "rtdc" or bool(self._attributes["frames_recorded"])
-        self.exact = self.kind == "hspc" and self.has_frames and missing == 0
+        self.exact = self.kind == "hspc" and self.has_frames and missing == 0 and self.closed and not self._losses
         if missing:
             self.warnings.append(f"{missing} frames that were processed could not be recorded: not replayable exactly")
 
     def _read_frames(
         self, um_per_px: float | None, frames_per_s: float | None
     ) -> tuple[frame_table.FrameTable, CameraInfo]:
-        if self.kind == "hspc":
-            return frame_table.of_ours(self._source, self._own_camera(um_per_px, frames_per_s), self._committed)
+        if self._own is not None:
+            camera = self._own_camera(self._own.camera(), um_per_px, frames_per_s)
+            return frame_table.of_ours(self._source, camera, self._own.committed)
         attributes = self._attributes
         recorded_rate = _number(attributes, "imaging:frame rate")
         table, rate = frame_table.of_rtdc(self._source, frames_per_s or recorded_rate)
@@ -104,28 +108,17 @@ class Recording:
         )
         return table, info
 
-    def _own_camera(self, um_per_px: float | None, frames_per_s: float | None) -> CameraInfo:
-        fields = json.loads(self._attributes["camera"])
-        self._say_override("its scale", "µm/px", fields["um_per_px"], um_per_px)
-        self._say_override("its frame rate", "frames/s", fields["frames_per_s"], frames_per_s)
-        fields["um_per_px"] = um_per_px or fields["um_per_px"]
-        fields["frames_per_s"] = frames_per_s or fields["frames_per_s"]
-        fields["modality"] = Modality(fields["modality"])
-        return CameraInfo(**fields)
+    def _own_camera(self, camera: CameraInfo, um_per_px: float | None, frames_per_s: float | None) -> CameraInfo:
+        self._say_override("its scale", "µm/px", camera.um_per_px, um_per_px)
+        self._say_override("its frame rate", "frames/s", camera.frames_per_s, frames_per_s)
+        return replace(
+            camera, um_per_px=um_per_px or camera.um_per_px, frames_per_s=frames_per_s or camera.frames_per_s
+        )
 
     def _say_override(self, name: str, unit: str, recorded: float | None, given: float | None) -> None:
         if given is not None and given != recorded:
             was = "does not say" if recorded is None else f"says {recorded:g} {unit} for"
             self.warnings.append(f"the file {was} {name}; {given:g} {unit} is taken, as told")
-
-    def _read_committed(self) -> dict[str, int] | None:
-        """Rows of each stream that a recorder had acknowledged before a crash or a full disk; None if it ended well."""
-        if self.kind == "rtdc" or self._attributes.get("closed", not self._source.crashed):
-            return None
-        dataset = self._source.dataset("hspc/committed")
-        if dataset is None:
-            raise RecordingError(f"{self.path}: its count of written rows was lost, so nothing in it can be trusted")
-        return dict(zip(json.loads(dataset.attrs["streams"]), dataset[:].tolist(), strict=True))
 
     # ---- what the run was told -------------------------------------------------------------------------------------
 
@@ -155,21 +148,17 @@ class Recording:
     @property
     def settings_json(self) -> str | None:
         """The settings of the run as JSON text; None for RT-DC files."""
-        return self._text("settings")
+        return None if self._own is None else self._own.text("settings")
 
     @property
     def card_yaml(self) -> str | None:
         """The card of the model that was used."""
-        return self._text("card")
+        return None if self._own is None else self._own.text("card")
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """The run's summary, where it came to its end."""
-        text = self._text("summary")
-        if text is None:
-            return None
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return None if self._own is None else self._own.json("summary")
 
     @property
     def captured(self) -> int | None:
@@ -185,15 +174,6 @@ class Recording:
     def attributes(self) -> dict[str, Any]:
         """Plain attributes: of `/hspc` for ours, of the file for RT-DC."""
         return dict(self._attributes)
-
-    def _text(self, name: str) -> str | None:
-        dataset = self._source.dataset(f"hspc/{name}") if self.kind == "hspc" else None
-        if dataset is None:
-            return None
-        try:
-            return str(dataset.asstr()[()])
-        except OSError:
-            return None
 
     # ---- what was recorded -----------------------------------------------------------------------------------------
 
@@ -289,32 +269,18 @@ class Recording:
 
     def event(self, feature: str) -> NDArray[Any] | None:
         """One column of `/events` (a feature's RT-DC name), or None."""
-        values: NDArray[Any] | None = self._column(f"events/{feature}", self._limit("views"))
-        return values
+        return self._source.column(f"events/{feature}", self._limit("views"))
 
     def table(self, name: str) -> NDArray[np.void] | None:
         """One of our tables (`cells`, `cell_views`, `commands`, `receipts`, `objects`, `results`, `views`)."""
-        values: NDArray[np.void] | None = self._column(f"hspc/{name}", self._limit(name))
-        return values
+        return None if self._own is None else self._own.table(name)
 
     def lines(self, name: Literal["notes", "ledger"]) -> list[dict[str, Any]]:
         """Notes, or the ledgers as they were written one after the other."""
-        values = self._column(f"hspc/{name}", self._limit(name))
-        if values is None:
-            return []
-        return [json.loads(line) for line in bytes(values).splitlines()]
+        return [] if self._own is None else self._own.lines(name)
 
     def _limit(self, stream: str) -> int | None:
-        return None if self._committed is None else self._committed.get(stream, 0)
-
-    def _column(self, name: str, limit: int | None) -> Any:
-        dataset = self._source.dataset(name)
-        if dataset is None or dataset.ndim == 0:
-            return None
-        values, good = self._source.rows(dataset, 0, len(dataset) if limit is None else min(limit, len(dataset)))
-        if good.all():
-            return values
-        return values[: int(np.argmin(good))]  # rows behind damage may not belong to their neighbours: the good prefix
+        return None if self._own is None else self._own.limit(stream)
 
     def close(self) -> None:
         """Let go of the file; harmless when called twice."""

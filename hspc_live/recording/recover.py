@@ -189,6 +189,17 @@ class Source:
                 good[low - first : high - first] = False
         return values, good
 
+    def column(self, name: str, limit: int | None = None) -> NDArray[Any] | None:
+        """The first `limit` rows of a dataset, or as many as are good; None where there is no such dataset.
+
+        Rows behind damage may not belong to their neighbours of other datasets, so the good ones before it are given.
+        """
+        dataset = self.dataset(name)
+        if dataset is None or dataset.ndim == 0:
+            return None
+        values, good = self.rows(dataset, 0, len(dataset) if limit is None else min(limit, len(dataset)))
+        return values if good.all() else values[: int(np.argmin(good))]
+
     def close(self) -> None:
         """Let go of the file; harmless when called twice."""
         if self.file:

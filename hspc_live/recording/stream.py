@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
 
 import h5py
 import hdf5plugin
@@ -21,7 +21,11 @@ BLOCK_BYTES: Final = 4 << 20
 class Stream:
     """One or more datasets that grow together, a block at a time; `rows` counts those written to the file."""
 
-    def __init__(self, datasets: Mapping[str, h5py.Dataset]) -> None:
+    def __init__(
+        self, datasets: Mapping[str, h5py.Dataset], fail: Callable[[OSError | RuntimeError], NoReturn]
+    ) -> None:
+        """`fail` is told of a write that failed, and raises what it means."""
+        self._fail = fail
         # pictures last: should the file be cut short later, a picture is of no use without its number
         self.datasets = dict(sorted(datasets.items(), key=lambda item: item[1].ndim))
         self.rows = 0
@@ -51,10 +55,13 @@ class Stream:
         if not self._held_rows:
             return
         end = self.rows + self._held_rows
-        for name, dataset in self.datasets.items():
-            dataset.resize(end, axis=0)
-            dataset[self.rows : end] = np.concatenate(self._held[name])
-            self._held[name].clear()
+        try:
+            for name, dataset in self.datasets.items():
+                dataset.resize(end, axis=0)
+                dataset[self.rows : end] = np.concatenate(self._held[name])
+                self._held[name].clear()
+        except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
+            self._fail(error)
         self.rows, self._held_rows, self._held_bytes = end, 0, 0
 
 

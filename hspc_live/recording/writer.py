@@ -1,16 +1,13 @@
-"""Writes one recording while the run goes on, so that a crash costs nothing that was acknowledged.
+"""Writes one flow recording while the run goes on, so that a crash costs nothing that was acknowledged.
 
 Driven synchronously by the record process. Rows are gathered in memory and go to the file in blocks: a block of
-pictures as soon as it holds a few megabytes, everything on `flush`. Every dataset exists before the file enters SWMR
-mode; from then on rows are only appended (and scores filled in), which HDF5 orders so that the file can be opened after
-`kill -9`. What a flush has brought to the file is written into `/hspc/committed` after it, so the reader knows how far
-each stream is whole.
+pictures as soon as it holds a few megabytes, everything on `flush`. How the file lives through a crash is
+`live_file`'s business.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.clock import NS_PER_S
-from hspc_live.core.errors import OutputError, RecordingError
+from hspc_live.core.errors import RecordingError
 from hspc_live.core.values import CameraInfo, CellRecord, FrameResult, Pixels, Receipt, SortCommand
 from hspc_live.recording import layout
-from hspc_live.recording.stream import Stream, new_column, new_images
+from hspc_live.recording.live_file import LiveFile
+from hspc_live.recording.stream import new_column, new_images
 from hspc_live.settings.schema import SampleSettings
 
 SCORABLE_ROWS: Final = 100_000
@@ -35,16 +33,14 @@ SCORABLE_ROWS: Final = 100_000
 class RecordingWriter:
     """One recording being written; `create` makes the file, `close` completes it. Not thread-safe."""
 
-    def __init__(
-        self, file: h5py.File, path: Path, camera: CameraInfo, classes: tuple[str, ...], window: tuple[int, int]
-    ) -> None:
-        self._file = file
-        self.path = path
+    def __init__(self, live: LiveFile, camera: CameraInfo, classes: tuple[str, ...], window: tuple[int, int]) -> None:
+        self._live = live
+        self.path = live.path
         self._camera = camera
         self._classes = classes
         self._window = window
         self._features = layout.score_features(classes)
-        self._streams: dict[str, Stream] = {}
+        self._streams = live.streams
         self._first_ns: int | None = None
         self._rows_of: OrderedDict[tuple[int, int], int] = OrderedDict()
         self._scores: dict[int, NDArray[np.float64]] = {}
@@ -74,18 +70,10 @@ class RecordingWriter:
 
         Raises OutputError if `path` exists or cannot be written; then nothing has been touched.
         """
-        path = Path(path)
-        try:
-            # v110 and not "latest": SWMR needs no newer file format, and older readers can still open it
-            file = h5py.File(path, "x", libver=("v110", "v110"))
-        except FileExistsError as error:
-            raise OutputError(f"{path} exists already: choose another name, or move it away") from error
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written ({error}): is there the folder, may you write?") from error
         window = (min(window[0], camera.height_px), min(window[1], camera.width_px))
-        writer = cls(file, path, camera, classes, window)
-        try:
-            started = datetime.now().astimezone()
+        started = datetime.now().astimezone()
+        with LiveFile.creating(Path(path)) as (live, file):
+            writer = cls(live, camera, classes, window)
             file.attrs.update(
                 layout.rtdc_attributes(
                     run_id, camera, window, sample or SampleSettings(), versions.get("hspc-live", ""), started
@@ -108,37 +96,33 @@ class RecordingWriter:
             )
             group["settings"] = settings_json
             group["card"] = card_yaml
-            writer._create_streams(group, record_frames)
-            file.swmr_mode = True
-            writer.flush()
-        except BaseException:  # Ctrl-C too: a half-made file would be in the way of the next run (mode x)
-            file.close()
-            path.unlink()
-            raise
+            writer._create_streams(file, group, record_frames)
         return writer
 
-    def _create_streams(self, group: h5py.Group, record_frames: bool) -> None:
-        camera, events = self._camera, self._file.create_group("events")
+    def _create_streams(self, file: h5py.File, group: h5py.Group, record_frames: bool) -> None:
+        camera, events = self._camera, file.create_group("events")
         frame_shape = (camera.height_px, camera.width_px)
         view_columns = {name: new_column(events, name, dtype) for name, dtype in layout.EVENT_COLUMNS.items()}
         view_columns |= {name: new_column(events, name, "<f8") for name in self._features.values()}
         view_columns["image"] = new_images(events, "image", self._window, camera.dtype)
         view_columns["mask"] = new_images(events, "mask", self._window, "u1")
         view_columns["views"] = new_column(group, "views", layout.VIEW_DTYPE)
-        self._streams["views"] = Stream(view_columns)
+        self._live.stream("views", view_columns)
         if record_frames:
             frames = group.create_group("frames")
-            self._streams["frames"] = Stream(
+            self._live.stream(
+                "frames",
                 {"image": new_images(frames, "image", frame_shape, camera.dtype)}
-                | {name: new_column(frames, name, "<i8") for name in ("index", "captured_ns", "background")}
+                | {name: new_column(frames, name, "<i8") for name in ("index", "captured_ns", "background")},
             )
         backgrounds = group.create_group("backgrounds")
-        self._streams["backgrounds"] = Stream(
+        self._live.stream(
+            "backgrounds",
             {
                 "image": new_images(backgrounds, "image", frame_shape, camera.dtype),
                 "number": new_column(backgrounds, "number", "<i8"),
                 "noise_sd": new_column(backgrounds, "noise_sd", "<f8"),
-            }
+            },
         )
         tables = {
             "results": layout.RESULT_DTYPE,
@@ -147,13 +131,9 @@ class RecordingWriter:
             "cell_views": layout.CELL_VIEW_DTYPE,
             "commands": layout.COMMAND_DTYPE,
             "receipts": layout.RECEIPT_DTYPE,
-            "notes": np.dtype("u1"),
-            "ledger": np.dtype("u1"),
         }
         for name, dtype in tables.items():
-            self._streams[name] = Stream({"rows": new_column(group, name, dtype)})
-        committed = group.create_dataset("committed", data=np.zeros(len(self._streams), "<i8"))
-        committed.attrs["streams"] = json.dumps(list(self._streams))
+            self._live.stream(name, {"rows": new_column(group, name, dtype)})
 
     # ---- what a run hands over -------------------------------------------------------------------------------------
 
@@ -277,11 +257,11 @@ class RecordingWriter:
 
     def write_note(self, kind: str, detail: str, at_ns: int) -> None:
         """Keep something that was said: a gate revision, arming, disarming, an alarm."""
-        self._streams["notes"].add(rows=layout.json_line({"kind": kind, "detail": detail, "at_ns": at_ns}))
+        self._live.write_note(kind, detail, at_ns)
 
     def write_ledger(self, ledger: Mapping[str, Any]) -> None:
         """Append the ledgers as they stand; the last line of a closed recording is the final one."""
-        self._streams["ledger"].add(rows=layout.json_line(ledger))
+        self._live.write_ledger(ledger)
 
     # ---- bringing it to the file -----------------------------------------------------------------------------------
 
@@ -290,18 +270,7 @@ class RecordingWriter:
 
         Raises RecordingError when the file system refuses (a full disk); what was acknowledged before stays readable.
         """
-        try:
-            for stream in self._streams.values():
-                stream.write()
-            self._fill_scores()
-            self._file.flush()
-            counts = {name: stream.rows for name, stream in self._streams.items()}
-            committed = self._file["hspc/committed"]
-            committed[:] = list(counts.values())
-            committed.flush()
-        except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
-            raise RecordingError(f"{self.path} could not be written on ({_why(error)}): is the disk full?") from error
-        return counts
+        return self._live.flush(self._fill_scores)
 
     def _fill_scores(self) -> None:
         """Write held scores into their rows, a run of near-by rows at a time (they come in nearly row order)."""
@@ -330,21 +299,13 @@ class RecordingWriter:
         keeps saying that it was not closed. `frames_missing` frames were processed and could not be recorded: then the
         recording does not replay exactly, and says so. Harmless when called twice.
         """
-        if not self._file:
+        if not self._live.open:
             return
         if ledger is not None:
             self.write_ledger(ledger)
         counts = self.flush()
-        try:
-            self._file.close()
-            with h5py.File(self.path, "r+", libver=("v110", "v110")) as file:
-                file.attrs["experiment:event count"] = counts["views"]
-                if summary is not None:
-                    file["hspc/summary"] = json.dumps(summary, ensure_ascii=False)
-                file["hspc"].attrs["closed"] = ledger is not None
-                file["hspc"].attrs["frames_missing"] = frames_missing
-        except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
-            raise RecordingError(f"{self.path} could not be completed ({_why(error)}): is the disk full?") from error
+        whole = {"closed": ledger is not None, "frames_missing": frames_missing}
+        self._live.complete(summary, whole, {"experiment:event count": counts["views"]})
 
     def _check(self, what: str, pixels: NDArray[Any], shape: tuple[int, ...]) -> None:
         if pixels.shape != shape or pixels.dtype != np.dtype(self._camera.dtype):
@@ -352,12 +313,6 @@ class RecordingWriter:
                 f"a {what} of {pixels.shape} {pixels.dtype} does not belong into {self.path}, which holds "
                 f"{shape} {self._camera.dtype}: start another run for another camera format"
             )
-
-
-def _why(error: OSError | RuntimeError) -> str:
-    """What the system said; HDF5 wraps it in lines of addresses that tell a person nothing."""
-    said = re.search(r"error message = '([^']+)'", str(error))
-    return said[1] if said else str(error).splitlines()[0]
 
 
 def camera_json(camera: CameraInfo) -> dict[str, Any]:

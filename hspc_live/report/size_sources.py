@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hspc_live.core.errors import RecordingError
+from hspc_live.core.values import Classification
+from hspc_live.recording.chamber_reader import open_chamber
+from hspc_live.recording.own_file import is_chamber
 from hspc_live.recording.reader import open_recording
 from hspc_live.recording.tables import cell_records
 from hspc_live.report.evidence import TWIN
@@ -73,7 +76,9 @@ def _read(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
             start = file.read(len(HDF5))
         if not start:
             raise RecordingError(f"{path} is empty")
-        if start == HDF5:
+        if start == HDF5 and is_chamber(path):
+            _chamber(path, name, min_score, sizes)
+        elif start == HDF5:
             _recording(path, name, min_score, sizes)
         elif path.suffix.lower() == ".json":
             _segmented(path, name, sizes)
@@ -92,14 +97,27 @@ def _recording(path: Path, name: str | None, min_score: float, sizes: Sizes) -> 
         records = cell_records(recording)
         sizes.simulated |= recording.info.model == TWIN
     for record in records:
-        found = record.classification
-        if name is None and found is None:
-            sizes.left_out["not classified"] += 1
-        elif found is not None and max(found.scores) < min_score:
-            sizes.left_out[f"score below {min_score:g}"] += 1
-        else:
-            predicted = found.predicted if found is not None else ""
-            sizes.add(name or predicted, record.features.get("diameter_um", math.nan))
+        _cell(record.classification, record.features, name, min_score, sizes)
+
+
+def _chamber(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
+    with open_chamber(path) as recording:
+        cells = recording.cells()
+        sizes.simulated |= recording.facts.camera.model == TWIN
+    for cell in cells:
+        if cell.classification is not None:  # debris and clumps are no cells whose size could be asked for
+            _cell(cell.classification, cell.features, name, min_score, sizes)
+
+
+def _cell(
+    found: Classification | None, features: Mapping[str, float], name: str | None, min_score: float, sizes: Sizes
+) -> None:
+    if name is None and found is None:
+        sizes.left_out["not classified"] += 1
+    elif found is not None and max(found.scores) < min_score:
+        sizes.left_out[f"score below {min_score:g}"] += 1
+    else:
+        sizes.add(name or (found.predicted if found is not None else ""), features.get("diameter_um", math.nan))
 
 
 def _segmented(path: Path, name: str | None, sizes: Sizes) -> None:

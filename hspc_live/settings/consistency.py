@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
+from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.devices import LoopedCamera, ReplayCamera, SimulatedCamera
 from hspc_live.settings.document import KeyPath
 from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
@@ -26,7 +27,7 @@ def contradictions(settings: RunSettings) -> list[Problem]:
         _outlets,
         _rig,
         _camera,
-        _engine,
+        engine_problems,
         _population,
     )
     return [problem for check in checks for problem in check(settings)]
@@ -115,7 +116,8 @@ def _twin(settings: RunSettings) -> TwinFlowSettings | None:
             assert_never(settings.camera)
 
 
-def _engine(settings: RunSettings) -> Iterator[Problem]:
+def engine_problems(settings: RunSettings | ChamberRunSettings) -> Iterator[Problem]:
+    """What contradicts itself in the engine's section."""
     match settings.engine:
         case NullEngine(classes=classes):
             if len(set(classes)) < max(2, len(classes)):

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from hspc_live.core.errors import SettingsError
 from hspc_live.settings.base import Section
+from hspc_live.settings.chamber_consistency import chamber_contradictions
+from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.consistency import contradictions
 from hspc_live.settings.document import Document, KeyPath, dotted, parse, parse_value, read
 from hspc_live.settings.explain import explain
@@ -25,13 +27,14 @@ from hspc_live.settings.sort import Outlet, OutletsSection
 PREFIX = "HSPC_LIVE__"
 
 AnySection = TypeVar("AnySection", bound=Section)
+AnyRun = RunSettings | ChamberRunSettings
 
 # Keys that name a file or folder: in a settings file they are relative to that file, not to where one happens to be.
 PATH_KEYS: tuple[tuple[str, str], ...] = (("camera", "path"), ("record", "path"), ("engine", "model"))
 
 
-def load(path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> RunSettings:
-    """Settings from a YAML file, the environment and the command line; what comes later wins.
+def load_run(path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> AnyRun:
+    """Settings from a YAML file, the environment and the command line; what comes later wins. `mode` tells what run.
 
     `overrides` are `key.path=value` (list items by number: `sort.outlets.0.mode=recovery`); `environ` defaults to the
     process's own, of which variables like `HSPC_LIVE__SORT__TIMING__JUNCTION_UM` are read. Relative paths in the file
@@ -42,12 +45,22 @@ def load(path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, 
     return _build(read(file), file.absolute().parent, overrides, os.environ if environ is None else environ)
 
 
-def load_text(text: str, source: str, overrides: Sequence[str] = ()) -> RunSettings:
+def load(path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> RunSettings:
+    """The settings of a flow run, as `load_run` reads them. Raises SettingsError for those of a chamber, too."""
+    return _flow(load_run(path, overrides, environ), str(path))
+
+
+def load_run_text(text: str, source: str, overrides: Sequence[str] = ()) -> AnyRun:
     """Settings from YAML or JSON text, e.g. those kept in a recording, named `source` in errors.
 
     The environment is left out on purpose: recorded settings mean what they meant then.
     """
     return _build(parse(text, source), None, overrides, {})
+
+
+def load_text(text: str, source: str, overrides: Sequence[str] = ()) -> RunSettings:
+    """The settings of a flow run, as `load_run_text` reads them. Raises SettingsError for those of a chamber, too."""
+    return _flow(load_run_text(text, source, overrides), source)
 
 
 def load_section(path: Path | str, section: type[AnySection]) -> AnySection:
@@ -70,7 +83,7 @@ def load_outlets(text: str, source: str) -> tuple[Outlet, ...]:
     """
     document = parse(text, source)
     if set(document.values) != {"outlets"}:
-        return _build(document, None, (), {}).sort.outlets
+        return _flow(_build(document, None, (), {}), source).sort.outlets
     try:
         return OutletsSection.model_validate(document.values).outlets
     except ValidationError as error:
@@ -138,9 +151,7 @@ def _child(parent: Any, key: str | int) -> Any:
             return None
 
 
-def _build(
-    document: Document, folder: Path | None, overrides: Sequence[str], environ: Mapping[str, str]
-) -> RunSettings:
+def _build(document: Document, folder: Path | None, overrides: Sequence[str], environ: Mapping[str, str]) -> AnyRun:
     layers = _Layers(document, document.values)
     if folder is not None:
         _anchor_paths(layers.values, folder)
@@ -148,13 +159,24 @@ def _build(
         # `kind` first: it may clear its section, and must not clear what the same layer says about it
         for path, value, origin in sorted(layer, key=lambda item: item[0][-1] != "kind"):
             layers.put(path, value, origin)
+    if (mode := layers.values.get("mode", "chamber")) != "chamber":
+        wrong = f"expected 'chamber', found {mode!r}; leave the key out for a flow"
+        raise SettingsError(layers.lines([(("mode",), wrong)]))
+    model = ChamberRunSettings if "mode" in layers.values else RunSettings
     try:
-        settings = RunSettings.model_validate(layers.values)
+        settings = model.model_validate(layers.values)
     except ValidationError as error:
-        raise SettingsError(layers.lines(explain(error, RunSettings))) from None
-    if text := layers.lines(contradictions(settings)):
+        raise SettingsError(layers.lines(explain(error, model))) from None
+    found = contradictions(settings) if isinstance(settings, RunSettings) else chamber_contradictions(settings)
+    if text := layers.lines(found):
         raise SettingsError(text)
     return settings
+
+
+def _flow(settings: AnyRun, source: str) -> RunSettings:
+    if isinstance(settings, RunSettings):
+        return settings
+    raise SettingsError(f"{source}: mode: chamber: these are the settings of a chamber; `hspc-live run` takes them")
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:

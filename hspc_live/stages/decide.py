@@ -170,7 +170,8 @@ class Decider:
             arrival = track.arrival or self._timing.prior_arrival(track.at_ns, track.x_um)
             if overlaps(self._timing.window(arrival), pulse):
                 company.append(track)
-        cell.company = [track.cell for track in company if track.cell is not cell]
+        # a neighbour that is itself in doubt is no cell to take along, whatever it is wanted for
+        cell.company = [None if track.doubtful else track.cell for track in company if track.cell is not cell]
 
     # ---- times ---------------------------------------------------------------------------------------------------
 

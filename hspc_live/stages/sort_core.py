@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from hspc_live.core.errors import SettingsError
 from hspc_live.core.events import (
     Action,
     Alarm,
@@ -98,6 +99,8 @@ class SortCore:
         """
         if self._finished:
             return [Alarm("after_finish", f"{type(event).__name__} came after the run was finished")]
+        if isinstance(event, EditGates):  # refused before anything is touched: no action may be lost with the error
+            self._check_gates(event)
         out: list[Action] = []
         self._now_ns = max(self._now_ns, now_ns)
         self._decider.sweep(self._now_ns, out)  # what is too late is so before anything new is looked at
@@ -355,10 +358,13 @@ class SortCore:
             return
         self._decider.armed = True
 
+    def _check_gates(self, event: EditGates) -> None:
+        if self._ended:
+            raise SettingsError("the run has ended: its gates stay as they are")
+        check_gates(self._settings.model_copy(update={"outlets": event.outlets}), self._classes)
+
     def _edit_gates(self, event: EditGates, out: list[Action]) -> None:
         """Put other gates in force. Which cells they judge follows capture time, so a replay can do the same."""
-        settings = self._settings.model_copy(update={"outlets": event.outlets})
-        check_gates(settings, self._classes)
         before = self._decider.gates
         self._decider.gates = GateSet(event.outlets, self._classes, before.revision + 1, before)
         out.append(GatesSet(before.revision + 1, self._numbers.last + 1, event.by))

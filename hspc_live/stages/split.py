@@ -20,7 +20,7 @@ NECK = 0.8
 SMALLEST_PEAK = 0.3  # peaks below this share of the greatest are corners of the outline
 
 
-def peaks(mask: Mask) -> NDArray[np.float64]:
+def peaks(mask: Mask, neck: float = NECK) -> NDArray[np.float64]:
     """The cells in one `mask` (height, width, non-zero inside), as (n, 3) rows of x, y, inscribed radius in pixels.
 
     Ordered by falling radius; n ≥ 1 for a mask that is not empty.
@@ -36,7 +36,7 @@ def peaks(mask: Mask) -> NDArray[np.float64]:
     order = np.argsort(-distance[ys, xs], kind="stable")
     kept: list[tuple[int, int]] = []
     for x, y in zip(xs[order].tolist(), ys[order].tolist(), strict=True):
-        if all(_apart(distance, (x, y), other) for other in kept):
+        if all(_apart(distance, (x, y), other, neck) for other in kept):
             kept.append((x, y))
     return np.array([(x - 1, y - 1, distance[y, x]) for x, y in kept], dtype=np.float64).reshape(-1, 3)
 
@@ -50,10 +50,10 @@ def part(mask: Mask, cells: NDArray[np.float64]) -> list[Mask]:
     return [cast("Mask", ((owner == i) & inside).astype(np.uint8)) for i in range(len(cells))]
 
 
-def _apart(distance: NDArray[np.float32], a: tuple[int, int], b: tuple[int, int]) -> bool:
+def _apart(distance: NDArray[np.float32], a: tuple[int, int], b: tuple[int, int], neck: float) -> bool:
     steps = max(abs(a[0] - b[0]), abs(a[1] - b[1]))
     if steps <= 1:
         return False  # neighbours on one summit
     along = np.arange(steps + 1)
     line = distance[a[1] + (along * (b[1] - a[1])) // steps, a[0] + (along * (b[0] - a[0])) // steps]
-    return bool(line.min() < NECK * min(line[0], line[-1]))
+    return bool(line.min() < neck * min(line[0], line[-1]))

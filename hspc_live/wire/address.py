@@ -37,13 +37,15 @@ def running() -> list[str]:
     if sys.platform == "win32":
         return []
     found = {path.resolve() for parent in _parents() for path in Path(parent).glob(f"{_PREFIX}*/control.sock")}
-    return [f"ipc://{path}" for path in sorted(found) if path.stat().st_uid == os.geteuid() and _listens(path)]
+    return [f"ipc://{path}" for path in sorted(found) if _listens(path)]
 
 
 def _listens(path: Path) -> bool:
-    """Whether a process listens at this socket: a run that was killed leaves its folder behind."""
+    """Whether a process of this user listens at this socket: a run that was killed leaves its folder behind."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
+            if path.stat().st_uid != os.geteuid():
+                return False
             probe.connect(str(path))
         except OSError:
             return False

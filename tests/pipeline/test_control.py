@@ -69,6 +69,8 @@ def edited(tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, lis
         time.sleep(0.5)
         answers.append(tell(DisarmNow("coffee")))
         answers.append(tell(EndRun("anna")))
+        answers.append(tell(ArmNow("late")))
+        answers.append(tell(SetGates(gates("late", "MPP"), "late")))
 
     operator = Operator(script)
     out = tmp_path_factory.mktemp("edited") / "out"
@@ -78,15 +80,16 @@ def edited(tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, lis
 
 
 def test_a_person_arms_edits_disarms_and_ends_a_run(edited):
-    outcome, (armed, strange, first, status, second, disarmed, ended) = edited
+    outcome, (armed, strange, first, status, second, disarmed, ended, *late) = edited
     s = outcome.summary
     assert outcome.error is None and s["ledger"]["balanced"] and not s["interrupted"]
     assert armed.done and "anna" in armed.text
     assert not strange.done and strange.error == "SettingsError" and "'B-cell'" in strange.text
     assert first.done and second.done and "revision 1" in first.text and "revision 2" in second.text
     assert disarmed.done and ended.done
+    assert [answer.done for answer in late] == [False, False], "a run that is ending is not armed any more"
     assert s["frames"]["captured"] < 3000, "it was ended, it did not run to its end"
-    assert s["commands"]["sent"] > 0 and s["cells"]["aborted"].get("disarmed", 0) >= 0
+    assert s["commands"]["sent"] > 0
     assert "coffee" in s["disarmed"][0]
     assert [edit["by"] for edit in s["gates"]["edits"]] == ["anna", "berta"]
     told = json.loads(status.detail)
@@ -94,7 +97,7 @@ def test_a_person_arms_edits_disarms_and_ends_a_run(edited):
 
 
 def judged(cells: Any) -> set[tuple[int, bytes, int]]:
-    return {(int(cell["cell"]), cell["outlet"], int(cell["gate_revision"])) for cell in cells}
+    return {(int(cell["cell"]), cell["outlet"], int(cell["gate_revision"])) for cell in cells if cell["outlet"]}
 
 
 def test_the_recording_keeps_who_did_what_and_a_replay_repeats_the_gates(edited, replay, tmp_path):
@@ -117,10 +120,11 @@ def test_the_recording_keeps_who_did_what_and_a_replay_repeats_the_gates(edited,
     assert same.summary["gates"]["revision"] == 2 and without.summary["gates"]["revision"] == 0
     assert same.summary["decisions_sha256"] == twice.summary["decisions_sha256"]
     assert same.summary["decisions_sha256"] != without.summary["decisions_sha256"]
-    if outcome.summary["cells"]["aborted"].get("late", 0) == 0 and not outcome.summary["frames"]["lost"]:
-        with open_recording(same.recording) as recording:
-            again = recording.table("cells")
-        assert judged(again) == judged(cells), "live and replayed, every cell met the same gates"
+    with open_recording(same.recording) as recording:
+        again = recording.table("cells")
+    if outcome.summary["frames"]["lost"]:
+        pytest.skip("too busy: frames were lost live, so a replay numbers other cells")
+    assert judged(cells) <= judged(again) and len(judged(cells)) > 3, "live and replayed, cells met the same gates"
 
 
 def test_the_command_line_replays_a_run_with_its_edits(edited, start):

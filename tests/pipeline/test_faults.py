@@ -60,6 +60,35 @@ def test_a_worker_that_keeps_dying_does_not_hold_the_run_up(live, replay, watch,
     assert s["workers"]["replaced"] == 2 and balanced(s)
 
 
+def test_workers_that_cannot_live_end_the_run(tiny, processes, monkeypatch):
+    """Nobody waits for ever on a pipeline that segments nothing."""
+    monkeypatch.setattr("hspc_live.processes.supervisor.MOST_RESTARTS", 1)
+    said: list[str] = []
+
+    def listen(_: str, kind: str, text: str) -> None:
+        said.append(f"{kind}: {text}")
+        role = {"running": "segment-0", "replaced": "segment-0.1"}.get(kind)
+        if role is not None:
+            asyncio.get_running_loop().call_later(0.5, lambda: processes.kill(processes.of_role(role)))
+
+    outcome = execute(Order(tiny(), live=True, arm_by="test", for_s=120.0), listen)
+    assert "giving up" in str(outcome.error) and any("giving up" in line for line in said)
+    assert balanced(outcome.summary) and outcome.summary["commands"]["unacknowledged"] == 0
+
+
+def test_a_recorder_that_dies_after_the_last_cell_is_no_success(tiny, watch, processes, tmp_path):
+    def pause(*_: str) -> None:
+        pid = processes.of_role("record")
+        os.kill(pid, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(6.0, processes.kill, pid)
+
+    watch.acts["running"] = (0.3, pause)
+    outcome = execute(Order(tiny("camera.frames=100"), live=True, out=tmp_path / "out"), watch)
+    assert outcome.error is not None and "record process died" in str(outcome.error)
+    s = outcome.summary
+    assert balanced(s) and s["recording"]["unrecorded"]["frames"] > 0
+
+
 def test_a_worker_joins_from_outside_and_may_fail(tiny, watch, processes):
     """`hspc-live worker` lends a hand; when it hangs, its frames go out again."""
     visitors: list[subprocess.Popen[bytes]] = []

@@ -19,7 +19,8 @@ CAMERA = CameraInfo(80, 320, "uint8", 0.25, 100.0, Modality.DIC)
 def seen(index: int, *alarms: str) -> Ordered:
     at = index * 10 * MS
     empty = np.empty((0, 64, 64), np.uint8)
-    result = FrameResult(index, at, np.empty(0, OBJECT_DTYPE), empty, empty, empty, 0, alarms=alarms)
+    own = tuple(alarm for alarm in alarms if alarm != "frozen")  # that one is found by acquire, not in the frame
+    result = FrameResult(index, at, np.empty(0, OBJECT_DTYPE), empty, empty, empty, 0, alarms=own)
     return Ordered(Entry(index, at, at), FrameSeen(index, at, (), alarms=alarms), result, held=True)
 
 
@@ -60,9 +61,10 @@ def test_a_slow_camera_is_given_its_time() -> None:
     assert filmed(seen(0), seen(1), seen(2), camera=slow).find(15_000 * MS, (), {}, 0).passing == ()
 
 
-def test_a_black_picture_is_a_reason_until_it_is_gone() -> None:
-    dark = filmed(seen(0), seen(1), seen(2, "black"))
-    assert "black" in dark.find(30 * MS, (), {}, 0).passing[0]
+@pytest.mark.parametrize("alarm", ["black", "frozen"])
+def test_a_black_or_frozen_picture_is_a_reason_until_it_is_gone(alarm: str) -> None:
+    dark = filmed(seen(0), seen(1), seen(2, alarm))
+    assert alarm in dark.find(30 * MS, (), {}, 0).passing[0]
     dark.frame(seen(3))
     assert dark.find(40 * MS, (), {}, 0).passing == ()
 

@@ -12,7 +12,9 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from hspc_live.core.values import OBJECT_DTYPE, CameraInfo, FrameResult, Modality
+from hspc_live.core.chamber import ChamberFacts, FieldObjects, Phase, Picture, Settled, Visit
+from hspc_live.core.values import OBJECT_DTYPE, CameraInfo, Frame, FrameResult, Modality, StageInfo, StageTarget
+from hspc_live.recording.chamber_writer import ChamberWriter
 from hspc_live.recording.writer import RecordingWriter
 
 CAMERA = CameraInfo(64, 128, "uint8", 0.25, 100.0, Modality.DIC, 45.0, 50.0, "twin")
@@ -127,6 +129,93 @@ def rtdc(tmp_path: Path) -> Callable[..., Path]:
                     extra = {} if len(value) == 0 else {"fletcher32": True, **hdf5plugin.Zstd(clevel=3)}
                     maxshape = (None, *value.shape[1:])
                     file.create_dataset(f"events/{key}", data=value, chunks=chunks, maxshape=maxshape, **extra)
+        return path
+
+    return make
+
+
+# ---- chamber ---------------------------------------------------------------------------------------------------------
+
+CHANNELS = ("transmitted", "CD48")
+CROP_PX = 16
+FIELD = CameraInfo(48, 64, "uint16", 0.325, 10.0, Modality.DIC, 45.0, 5000.0, "twin")
+
+
+def _facts(fields: int = 6) -> ChamberFacts:
+    return ChamberFacts(
+        FIELD,
+        StageInfo((-500.0, 500.0), (-400.0, 400.0), 0.1, "simulated stage"),
+        CHANNELS,
+        np.array([[0.325, 0.001, -10.0], [-0.001, 0.325, -8.0]]),
+        np.diag(np.arange(6.0)),
+        tuple(StageTarget(i, 20.0 * i, -3.0 * i) for i in range(fields)),
+    )
+
+
+def _field(number: int, phase: Phase = Phase.SCAN) -> tuple[Visit, FieldObjects]:
+    """A visit with two objects, the first accepted; every pixel and number follows from `number`."""
+    rng = np.random.default_rng(number)
+    shape = (FIELD.height_px, FIELD.width_px)
+    at_ns = 5_000_000_000 + number * 200_000_000
+    pictures = tuple(
+        Picture(name, Frame(2 * number + i, at_ns + i, at_ns + 9, rng.integers(0, 60_000, shape).astype("u2")))
+        for i, name in enumerate(CHANNELS)
+    )
+    target = StageTarget(number, 20.0 * number, -3.0 * number, None if phase is Phase.SCAN else 7)
+    visit = Visit(number, phase, target, 20.0 * number + 0.3, -3.0 * number, Settled("", 3, 90_000, 0.1), pictures)
+    objects = np.zeros(2, OBJECT_DTYPE)
+    objects["x_um"], objects["diameter_um"], objects["reject"] = (3.0, 9.0), (7.0 + number, 2.0), (0, 2)
+    crops = rng.integers(0, 60_000, (1, CROP_PX, CROP_PX)).astype("u2")
+    labels = np.zeros(shape, np.uint16)
+    labels[5:9, 5:9] = 1
+    none = np.empty((0, 0, 0), "u2")
+    result = FrameResult(2 * number, at_ns, objects, crops, none, none.astype("u1"), 0, 0, (), 1234)
+    glow = {"CD48": np.array([float(number), np.nan])}
+    return visit, FieldObjects(result, np.array([True, False]), ("", "debris"), labels, glow)
+
+
+@pytest.fixture
+def chamber_facts() -> Callable[..., ChamberFacts]:
+    return _facts
+
+
+@pytest.fixture
+def chamber_field() -> Callable[..., tuple[Visit, FieldObjects]]:
+    return _field
+
+
+@pytest.fixture
+def create_chamber() -> Callable[..., ChamberWriter]:
+    """Make a writer; keywords override what is passed to `ChamberWriter.create`."""
+
+    def make(path: Path, **changes: Any) -> ChamberWriter:
+        told = {
+            "run_id": "run-1",
+            "settings_json": json.dumps({"mode": "chamber"}),
+            "facts": _facts(),
+            "classes": CLASSES,
+            "card_yaml": "name: twin-lsm\n",
+            "pipeline_id": "abc",
+            "versions": {"hspc-live": "0.1.0"},
+            "crop_px": CROP_PX,
+        }
+        return ChamberWriter.create(path, **(told | changes))
+
+    return make
+
+
+@pytest.fixture
+def chamber_recorded(create_chamber: Callable[..., ChamberWriter], tmp_path: Path) -> Callable[..., Path]:
+    """Write and close a chamber recording of `fields` fields."""
+
+    def make(fields: int = 6, name: str = "chamber.h5", **changes: Any) -> Path:
+        path = tmp_path / name
+        writer = create_chamber(path, facts=_facts(fields), **changes)
+        for number in range(fields):
+            visit, found = _field(number)
+            writer.field(visit, found)
+            writer.scores(number, np.array([0]), np.array([[0.2, 0.3, 0.5]], "f4"))
+        writer.close({"balanced": True}, {"cells": 0})
         return path
 
     return make

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hspc_live.core.errors import HspcError, RecordingError
+from hspc_live.recording.inspect import summarise
 from hspc_live.recording.reader import open_recording
 
 
@@ -37,6 +38,19 @@ def test_our_recording_cut_short_gives_its_good_frames(recorded, picture, share)
         assert "cut short" in recording.loss
         assert all(np.array_equal(f.pixels, picture(f.index)) for f in frames)
         assert len(frames) >= 60 * share - 15
+        assert not recording.exact
+    assert summarise(path)["loss"] is not None
+
+
+def test_a_ledger_that_ends_in_the_middle_of_a_line_is_read_up_to_there(recorded):
+    path = recorded(20, flush_every=5)
+    with open_recording(path) as recording:
+        whole = recording.lines("ledger")
+    with h5py.File(path, "r+") as file:
+        file["hspc/ledger"].resize(file["hspc/ledger"].shape[0] - 3, axis=0)
+    with open_recording(path) as recording:
+        assert recording.lines("ledger") == whole[:-1] and whole
+    assert summarise(path)["frames"] == 20
 
 
 def test_cut_rtdc_file_gives_its_good_frames(rtdc, picture):

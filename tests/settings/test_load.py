@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from hspc_live.core.errors import SettingsError
 from hspc_live.settings.base import Section
 from hspc_live.settings.devices import ReplayCamera, SimulatedCamera
-from hspc_live.settings.load import PATH_KEYS, load, load_section, load_text
+from hspc_live.settings.load import PATH_KEYS, load, load_run, load_section, load_text
 from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
 from hspc_live.settings.shipped import shipped_config, shipped_configs
 from hspc_live.settings.sort import ScoreGate
@@ -293,7 +293,7 @@ def test_settings_cannot_change_after_loading() -> None:
 
 @pytest.mark.parametrize("name", [name for name in shipped_configs() if not name.startswith("train/")])
 def test_every_shipped_run_config_loads(name: str) -> None:
-    load(shipped_config(name), environ={})
+    load_run(shipped_config(name), environ={})
 
 
 def test_the_demo_declares_the_population_that_flows() -> None:

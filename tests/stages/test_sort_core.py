@@ -685,6 +685,21 @@ def test_gates_that_do_not_fit_leave_the_old_ones_in_force() -> None:
     assert made.core.gate_revision == 0
     made.film(5, 100)
     assert made.outcome(cell) == "sorted"
+    made.feed(Ended(), 1000 * MS)
+    with pytest.raises(SettingsError, match="ended"):
+        made.feed(EditGates((RIGHT,), "operator"), 1000 * MS)
+
+
+def test_a_refused_edit_does_not_swallow_what_was_due() -> None:
+    cell = Thing(0.1)
+    made = world([cell])
+    made.film(0, 40)
+    wake = made.core.next_wake_ns()
+    assert wake is not None
+    with pytest.raises(SettingsError):
+        made.feed(EditGates((Outlet(name="left", gate=ScoreGate(class_name="B-cell")),), "operator"), wake)
+    made.feed(Tick(), wake)
+    assert made.outcome(cell) == "aborted:late"
 
 
 # ---- doubtful objects  ---------------------------------------------------------------------------------------------
@@ -707,6 +722,23 @@ def test_an_object_that_most_looks_take_for_a_cluster_is_not_sorted(mode: str, c
     assert looks == 6
     (record,) = made.records
     assert f"{record.outcome}:{record.reason}".rstrip(":") == outcome
+
+
+def test_a_doubtful_neighbour_is_not_taken_along() -> None:
+    """Bound for the same outlet, and yet no cell: in purity mode its company spoils the sort."""
+    first, second = Thing(0.1), Thing(0.1003, y=60.0)
+    made = world([first, second])
+    looks = 0
+    for index in range(100):
+        frame = made.frame(index)
+        looks += bool(frame.detections)
+        if looks > 3:
+            strange = (one._replace(reject=int(Reject.CLUSTER)) if one.y_um > 50 else one for one in frame.detections)
+            frame = replace(frame, detections=tuple(strange))
+        made.feed(frame, frame.captured_ns)
+        made.deliver(frame.captured_ns)
+    assert (made.outcome(first), made.outcome(second)) == ("aborted:coincidence", "aborted:doubtful")
+    assert made.commands == []
 
 
 # ---- frames  -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,233 @@
+"""segment: the cells in still images, as JSON, label images and pictures.
+
+`--labels` writes one uint16 PNG per image, `<stem>.png`, 0 in the background and 1…n in the order of the JSON's
+`cells`; `--overlay` writes `<stem>.png` for a person to look at. Files of these names are replaced, inputs never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from rich.table import Table
+
+from hspc_live.cli.options import Json
+from hspc_live.cli.output import emit, progress, screen
+from hspc_live.core.errors import DataLoss, ModelError, OutputError, RecordingError, SettingsError
+from hspc_live.core.protocols import Engine
+from hspc_live.core.values import Modality
+from hspc_live.recording.images import StillImage, image_files, read_image
+from hspc_live.report.field_overlay import draw_field
+from hspc_live.settings.schema import TorchEager
+from hspc_live.settings.segment import SegmentSettings
+from hspc_live.stages.field import FieldResult, FieldSegmenter
+from hspc_live.stages.symmetry import modality_of
+from hspc_live.wiring import crop_geometry
+from hspc_models.card import Card, find_model, load_card
+from hspc_models.open_engine import open_engine
+
+MOST_OBJECTS = 20_000  # in one image; labels are uint16
+SCALE_TOLERANCE = 0.01
+
+
+class Reader:
+    """Segments images one after the other, and classifies the accepted cells where there is a model."""
+
+    def __init__(self, settings: SegmentSettings, modality: Modality | None, card: Card | None) -> None:
+        self._settings = settings
+        self._modality = modality
+        self._geometry = crop_geometry(card)
+        self._stages: dict[tuple[Modality, float], FieldSegmenter] = {}
+
+    def __call__(self, image: StillImage, um_per_px: float) -> tuple[FieldResult, Modality]:
+        """What is in one image, and the modality it was taken for."""
+        modality = self._modality or Modality.DIC
+        result = self._stage(modality, um_per_px).field(image.pixels)
+        if self._modality is None and modality_of(image.pixels, result) is not modality:
+            modality = Modality.BRIGHTFIELD
+            result = self._stage(modality, um_per_px).field(image.pixels)
+        return result, modality
+
+    def _stage(self, modality: Modality, um_per_px: float) -> FieldSegmenter:
+        key = (modality, um_per_px)
+        if key not in self._stages:
+            self._stages[key] = FieldSegmenter(self._settings, um_per_px, modality, self._geometry)
+        return self._stages[key]
+
+
+def segment(
+    images: Annotated[list[Path], typer.Argument(help="PNG, TIFF or OME-TIFF files, or folders of them.")],
+    um_per_px: Annotated[
+        float | None, typer.Option(min=1e-3, max=100, help="Pixel size; OME-TIFF files may state their own.")
+    ] = None,
+    modality: Annotated[
+        Literal["auto", "dic", "brightfield"], typer.Option(help="auto: told from the cells' symmetry.")
+    ] = "auto",
+    min_um: Annotated[float, typer.Option(help="Smaller objects are debris.")] = 4.5,
+    max_um: Annotated[float, typer.Option(help="Larger cells are found, but not accepted.")] = 16.0,
+    labels: Annotated[Path | None, typer.Option(help="Folder for label images, one for each image.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Folder for pictures with the outlines drawn in.")] = None,
+    classify: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Score the accepted cells with this model.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the cells in still images: positions, diameters, what was rejected and why."""
+    try:
+        settings = SegmentSettings(min_diameter_um=min_um, max_diameter_um=max_um, max_objects=MOST_OBJECTS)
+    except ValidationError as error:
+        raise SettingsError(f"--min-um {min_um:g}, --max-um {max_um:g}: {error.errors()[0]['msg']}") from error
+    files = image_files(images)
+    _check_targets(files, [folder for folder in (labels, overlay) if folder is not None])
+    card = None if classify is None else load_card(find_model(classify))
+    engine = None if classify is None else open_engine(TorchEager(model=classify))
+    cv2.setNumThreads(1)
+    read = Reader(settings, None if modality == "auto" else Modality(modality), card)
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for file in files:
+        try:
+            image = read_image(file)
+        except RecordingError as error:
+            progress.print(f"error: {error}", style="bold red", markup=False)
+            failed.append({"file": str(file), "error": str(error)})
+            continue
+        scale = _scale(image, um_per_px)
+        result, told = read(image, scale)
+        if card is not None and card.modality is not told:
+            raise ModelError(f"{file}: a {told} image, model {card.name} knows {card.modality}; use another model")
+        scores = None if engine is None else _scores(engine, result)
+        done.append(_entry(file, image, result, scale, told, engine, scores))
+        if labels is not None:
+            _write(labels / f"{file.stem}.png", result.labels)
+        if overlay is not None:
+            names = _names(engine, scores)
+            try:
+                draw_field(image.pixels, result, scale, file.name, overlay / f"{file.stem}.png", names)
+            except OSError as error:
+                raise OutputError(f"{overlay / file.stem}.png cannot be written: {error.strerror}") from error
+    if not done:
+        raise RecordingError("; ".join(entry["error"] for entry in failed))
+    if as_json:
+        emit({"images": done, "failed": failed})
+    else:
+        _print(done)
+    if failed:
+        raise DataLoss(f"{len(failed)} of {len(files)} files not read: " + ", ".join(entry["file"] for entry in failed))
+
+
+def _check_targets(files: list[Path], folders: list[Path]) -> None:
+    """Make the folders. Raises OutputError where two images would share a name, or one would replace an input."""
+    stems: dict[str, Path] = {}
+    for file in files:
+        other = stems.setdefault(file.stem, file)
+        if folders and other is not file:
+            raise OutputError(f"{other} and {file} would both be written as {file.stem}.png; rename one, or run twice")
+    inputs = {file.resolve() for file in files}
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+        for stem in stems:
+            if (folder / f"{stem}.png").resolve() in inputs:
+                raise OutputError(f"{folder}: {stem}.png would replace an input; give another folder")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise OutputError("--labels and --overlay name the same folder, and so the same files; give two folders")
+
+
+def _scale(image: StillImage, asked: float | None) -> float:
+    """Micrometres a pixel. Raises SettingsError where neither the file nor the user says it."""
+    stated = image.um_per_px
+    if asked is None:
+        if stated is None:
+            raise SettingsError(f"{image.path}: the file does not say its pixel size; give it with --um-per-px")
+        return stated
+    if stated is not None and abs(stated / asked - 1) > SCALE_TOLERANCE:
+        progress.print(
+            f"{image.path}: states {stated:g} µm a pixel, --um-per-px {asked:g} overrules it",
+            style="yellow", markup=False,
+        )  # fmt: skip
+    return asked
+
+
+def _scores(engine: Engine, result: FieldResult) -> NDArray[np.float32]:
+    """Scores (accepted, classes) of one image's accepted cells, in the engine's batches."""
+    crops, most = result.frame.crops, max(engine.buckets)
+    parts = [engine.infer(crops[i : i + most]) for i in range(0, len(crops), most)]
+    return np.concatenate(parts) if parts else np.empty((0, len(engine.classes)), np.float32)
+
+
+def _names(engine: Engine | None, scores: NDArray[np.float32] | None) -> list[str]:
+    if engine is None or scores is None:
+        return []
+    return [f"{engine.classes[int(row.argmax())]} {row.max():.2f}" for row in scores]
+
+
+def _entry(
+    file: Path,
+    image: StillImage,
+    result: FieldResult,
+    um_per_px: float,
+    modality: Modality,
+    engine: Engine | None,
+    scores: NDArray[np.float32] | None,
+) -> dict[str, Any]:
+    """One image's part of the JSON."""
+    cells: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    unused: Iterator[NDArray[np.float32]] = iter(() if scores is None else scores)
+    for row, whole, reason in zip(result.frame.objects, result.whole, result.reasons, strict=True):
+        place = {"x_px": round(row["x_um"] / um_per_px, 2), "y_px": round(row["y_um"] / um_per_px, 2)}
+        if not whole:
+            rejected.append({**place, "reason": reason})
+            continue
+        cell = {
+            **place,
+            "diameter_um": round(float(row["diameter_um"]), 3),
+            "area_um2": round(float(row["area_um2"]), 3),
+            "accepted": reason is None,
+            "reason": reason,
+        }
+        if reason is None and engine is not None:
+            score = next(unused)
+            cell["predicted"] = engine.classes[int(score.argmax())]
+            cell["scores"] = {name: round(float(s), 4) for name, s in zip(engine.classes, score, strict=True)}
+        cells.append(cell)
+    height, width = image.pixels.shape
+    return {
+        "file": str(file),
+        "cells": cells,
+        "rejected": rejected,
+        "ms": round(result.frame.segment_ns / 1e6, 3),
+        "um_per_px": um_per_px,
+        "width_px": width,
+        "height_px": height,
+        "modality": str(modality),
+        "alarms": list(result.frame.alarms),
+        "over_cap": result.frame.over_cap,
+    }
+
+
+def _write(path: Path, labels: NDArray[np.uint16]) -> None:
+    try:
+        path.write_bytes(cv2.imencode(".png", labels)[1].tobytes())
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _print(done: list[dict[str, Any]]) -> None:
+    table = Table("image", "contrast", "cells", "accepted", "rejected", "median µm", "ms")
+    for image in done:
+        sizes = [cell["diameter_um"] for cell in image["cells"]]
+        table.add_row(
+            image["file"], image["modality"], str(len(sizes)), str(sum(cell["accepted"] for cell in image["cells"])),
+            str(len(image["rejected"])), f"{np.median(sizes):.1f}" if sizes else "–", f"{image['ms']:.1f}",
+        )  # fmt: skip
+    screen.print(table)

@@ -1,0 +1,99 @@
+"""Stage and camera as one hand and eye: go to a place from the right side, wait until the picture stands, expose.
+
+Every function blocks; nothing here knows asyncio. Targets are checked by the caller, all of them before the first move.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from hspc_live.core.chamber import Settled
+from hspc_live.core.errors import DeviceError
+from hspc_live.core.protocols import SnapCamera, Stage
+from hspc_live.core.values import Frame, Pixels, StageReceipt, StageTarget
+from hspc_live.settings.chamber import SettleSettings
+from hspc_live.stages.settle import Settle, SettleLook, judge, picture_shift
+from hspc_live.stages.tiling import Point
+
+EMPTY_FROM = 5
+"""So many pictures of different places show, in their median, what belongs to the camera and not to the sample."""
+
+
+class Rig:
+    """An open stage and an open camera."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        camera: SnapCamera,
+        settle: SettleSettings,
+        um_per_px: float,
+        arrive_timeout_s: float,
+        exposure_ms: float | None = None,
+    ) -> None:
+        self._stage, self._camera, self._settle = stage, camera, settle
+        self._um_per_px, self._timeout_s, self._exposure_ms = um_per_px, arrive_timeout_s, exposure_ms
+        self._channel = camera.channels[0]
+        self._places: deque[Pixels] = deque(maxlen=EMPTY_FROM)
+        self._empty: Pixels | None = None
+
+    def go(self, waypoints: Sequence[Point], target: StageTarget) -> StageReceipt:
+        """Through `waypoints`, the last of which is the target; the ways back before it go by its number.
+
+        Raises DeviceError if the stage refuses, fails, or does not arrive in time.
+        """
+        for x_um, y_um in waypoints[:-1]:
+            self._move(StageTarget(target.target, x_um, y_um, target.cell))
+        return self._move(target)
+
+    def _move(self, target: StageTarget) -> StageReceipt:
+        self._stage.move_to(target)
+        receipt = self._stage.wait(self._timeout_s)
+        if receipt is None or receipt.target != target.target:
+            raise DeviceError(
+                f"the stage did not arrive at ({target.x_um:g}, {target.y_um:g}) µm in {self._timeout_s:g} s"
+            )
+        return receipt
+
+    def still(self, receipt: StageReceipt) -> tuple[Settled, Frame | None]:
+        """Look until the picture stands still; the last look is the exposure, so the very picture kept is proven still.
+
+        No picture where it never does. Raises DeviceError.
+        """
+        looks: list[SettleLook] = []
+        before: Frame | None = None
+        while True:
+            frame = self._camera.snap(self._channel, self._exposure_ms)
+            here = self._stage.position()
+            shift = None
+            if before is not None:
+                shift = picture_shift(before.pixels, frame.pixels, self._um_per_px, self._empty)
+            looks.append(SettleLook(frame.captured_ns, shift, (here.x_um, here.y_um)))
+            before = frame
+            verdict = judge(looks, self._settle, receipt.arrived_ns)
+            if verdict.settle is not Settle.WAIT:
+                break
+        waited_ns = max(0, before.captured_ns - receipt.arrived_ns)
+        settled = Settled(verdict.reason, len(looks), waited_ns, verdict.moved_um)
+        if verdict.settle is Settle.GIVE_UP:
+            return settled, None
+        self._learn(before.pixels)
+        return settled, before
+
+    def snap(self, channel: str) -> Frame:
+        """One exposure in a further channel."""
+        return self._camera.snap(channel)
+
+    def _learn(self, pixels: Pixels) -> None:
+        """Dust and shading stay where they are when the stage moves: the median of several places has nothing else."""
+        if self._empty is not None:
+            return
+        self._places.append(pixels)
+        if len(self._places) == EMPTY_FROM:
+            middle = np.sort(np.stack(self._places), axis=0)[EMPTY_FROM // 2]
+            self._empty = cast("Pixels", middle)
+            self._places.clear()

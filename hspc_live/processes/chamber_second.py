@@ -1,0 +1,102 @@
+"""The second visit: the fields of the listed cells looked at again, and where each cell lies now.
+
+A pick goes to the place found in the fresh picture, never to the listed one: the stage has moved and the cell may have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hspc_live.core.chamber import Revisited
+from hspc_live.core.values import StageTarget
+from hspc_live.settings.chamber import ChamberSettings
+from hspc_live.stages.mosaic import Look, Mosaic
+from hspc_live.stages.picking import PickingList
+from hspc_live.stages.revisit import Picture, Revisit, match_revisit
+
+
+def fields_of(
+    listed: PickingList, mosaic: Mosaic, plan: Mapping[int, StageTarget], first_number: int
+) -> list[StageTarget]:
+    """The fields that show the listed cells farthest from the border, each once, in the order of the list's path.
+
+    The field of the look that was classified may show a cell at its very border, and the stage comes back elsewhere.
+    """
+    by_number = {seen.number: seen for seen in mosaic.objects}
+    visits = dict.fromkeys(
+        max(by_number[pick.cell].looks, key=lambda look: (look.whole, look.border_um)).field for pick in listed.picks
+    )
+    return [
+        StageTarget(first_number + number, plan[visit].x_um, plan[visit].y_um) for number, visit in enumerate(visits)
+    ]
+
+
+def match_second(
+    listed: PickingList, mosaic: Mosaic, pictures: Sequence[Picture], settings: ChamberSettings
+) -> Revisit:
+    """Every listed cell in the pictures of the second visit, in the order of the list."""
+    by_number = {seen.number: seen for seen in mosaic.objects}
+    cells = [by_number[pick.cell] for pick in listed.picks]
+    return match_revisit(cells, mosaic.objects, pictures, settings.revisit, settings.mosaic, settings.position)
+
+
+def revisited(found: Revisit) -> list[Revisited]:
+    """The result as values of a recording."""
+    return [
+        Revisited(
+            one.cell, one.field, "" if one.lost is None else one.lost.value, one.x_um, one.y_um, one.error_um,
+            one.raw_error_um,
+        )
+        for one in found.cells
+    ]  # fmt: skip
+
+
+def pick_targets(
+    cells: Iterable[Revisited], pictures: Sequence[Picture], clear_um: float, first_number: int
+) -> list[StageTarget]:
+    """Where to send the stage for a pick: the fresh place of every cell that was found again, and still lies alone.
+
+    The edge of another object nearer than `clear_um`, in the fresh picture, keeps a cell from being picked.
+    """
+    looks = {picture.field: picture.looks for picture in pictures}
+    targets: list[StageTarget] = []
+    for cell in cells:
+        if not cell.lost and _alone(cell, looks[cell.visit], clear_um):
+            targets.append(StageTarget(first_number + len(targets), cell.x_um, cell.y_um, cell.cell))
+    return targets
+
+
+def _alone(cell: Revisited, looks: Sequence[Look], clear_um: float) -> bool:
+    here = (cell.x_um, cell.y_um)
+    others = (look for look in looks if (look.x_um, look.y_um) != here)
+    return all(math.dist(here, (look.x_um, look.y_um)) - look.radius_um >= clear_um for look in others)
+
+
+def report(found: Revisit) -> dict[str, Any]:
+    """The figures of a second visit: what was found again, and how far cells had moved against their fellows.
+
+    `refound_fraction` is of all listed cells, `refound_of_shown` of those that the new pictures show off their borders.
+    `raw_position_error_um` has what the stage was off by in it; a pick does not, since it goes to the fresh place.
+    """
+    told = found.report()
+    return {
+        "listed": told["listed"],
+        "refound": told["found"],
+        "lost": told["lost"],
+        "refound_fraction": told["found"] / told["listed"] if told["listed"] else None,
+        "refound_of_shown": told["refound_fraction"],
+        "position_error_um": _spread([cell.error_um for cell in found.cells]),
+        "raw_position_error_um": _spread([cell.raw_error_um for cell in found.cells]),
+        "fields": told["fields"],
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return {"median": None, "p95": None}
+    return {"median": float(np.median(known)), "p95": float(np.percentile(known, 95))}

@@ -1,0 +1,166 @@
+"""Still images from files: PNG, TIFF and OME-TIFF, one grey picture of uint8 or uint16 each, and its scale if given.
+
+What a file holds decides, not its name. Every refusal names the file and the mend; nothing is guessed, scaled or cut
+silently: a colour picture is read only if it is a grey one in disguise, floating point is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from hspc_live.core.errors import RecordingError
+from hspc_live.core.values import Pixels
+
+SUFFIXES = (".png", ".tif", ".tiff")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_DEPTH = 24  # where the header says bits a sample; the byte after it is the kind of colour, 0 for grey
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_UM = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "": 1.0}  # OME's default is µm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StillImage:
+    """One picture: `pixels` (height, width) uint8 or uint16; `um_per_px` where the file states it, else None."""
+
+    path: Path
+    pixels: Pixels
+    um_per_px: float | None
+
+
+def image_files(paths: list[Path]) -> list[Path]:
+    """The files among `paths`; a folder stands for its PNG and TIFF files, by name.
+
+    Raises RecordingError for a folder without any. A path that does not exist is kept: reading it says so.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise RecordingError(f"{path}: no PNG or TIFF file in this folder; name the files, or another folder")
+        files += inside
+    return files
+
+
+def read_image(path: Path) -> StillImage:
+    """Read one picture. Raises RecordingError, naming the file and what to do."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+    um_per_px = None
+    if head.startswith(_PNG):
+        array = _png(path)
+    elif head.startswith(_TIFF):
+        array, um_per_px = _tiff(path)
+    elif not head:
+        raise RecordingError(f"{path}: the file is empty; copy it again from where it came from")
+    else:
+        raise RecordingError(f"{path}: neither PNG nor TIFF inside, whatever its name says; save it as one of these")
+    return StillImage(path, _grey(np.asarray(array), path), um_per_px)
+
+
+def _png(path: Path) -> NDArray[Any]:
+    """The picture of a PNG file; one channel, or colours in OpenCV's order."""
+    data = np.fromfile(path, np.uint8)
+    if data.size > _PNG_DEPTH and data[_PNG_DEPTH] < 8 and data[_PNG_DEPTH + 1] == 0:
+        raise RecordingError(f"{path}: {data[_PNG_DEPTH]} bit a pixel, a mask and no picture; give the image itself")
+    try:
+        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a header that promises more than OpenCV would ever read
+        array = None
+    if array is None:
+        raise RecordingError(f"{path}: a broken PNG file; copy it again from where it came from")
+    return np.asarray(array)
+
+
+def _tiff(path: Path) -> tuple[NDArray[Any], float | None]:
+    """The one page of a TIFF file and its pixel size."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = len(file.pages)
+            if pages > 1:
+                raise RecordingError(f"{path}: {pages} pages; save the one to segment as a file of its own")
+            um_per_px = _ome_scale(file.ome_metadata, path) if file.is_ome else None
+            page = file.series[0].pages[0] if file.series else None
+            if not isinstance(page, tifffile.TiffPage):
+                raise RecordingError(f"{path}: a TIFF file without a picture; save it again")
+            if page.bitspersample == 1:
+                raise RecordingError(f"{path}: one bit a pixel, a mask and no picture; give the grey image itself")
+            return page.asarray(), um_per_px
+    # tifffile raises whatever the broken place raises: its own, struct's, zlib's (ValueError), imagecodecs missing
+    except (
+        tifffile.TiffFileError,
+        struct.error,
+        ValueError,
+        OSError,
+        KeyError,
+        IndexError,
+        TypeError,
+        RuntimeError,
+    ) as error:
+        raise RecordingError(
+            f"{path}: a TIFF file that cannot be read ({error}); save it again, uncompressed"
+        ) from error
+
+
+def _ome_scale(xml: str | None, path: Path) -> float | None:
+    """PhysicalSizeX in µm, None if the file leaves it out."""
+    try:
+        root = ElementTree.fromstring(xml or "<OME/>")
+    except ElementTree.ParseError:
+        return None
+    found = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
+    if found is None:
+        return None
+    across, down = _um(found, "X"), _um(found, "Y")
+    if across is not None and down is not None and abs(across - down) > 0.01 * across:
+        raise RecordingError(f"{path}: pixels of {across} × {down} µm; resample the image to square pixels")
+    return across
+
+
+def _um(pixels: ElementTree.Element, axis: str) -> float | None:
+    """The pixels' size along an axis; None if left out, no positive number, or in a unit of the screen ("pixel")."""
+    try:
+        size = float(pixels.attrib[f"PhysicalSize{axis}"]) * _UM[pixels.attrib.get(f"PhysicalSize{axis}Unit", "")]
+    except (ValueError, KeyError):
+        return None
+    return size if 0 < size < float("inf") else None
+
+
+def _grey(array: NDArray[Any], path: Path) -> Pixels:
+    """One grey picture of uint8 or uint16. Raises RecordingError."""
+    if array.size == 0:
+        raise RecordingError(f"{path}: a picture without pixels, {' × '.join(map(str, array.shape))}; save it again")
+    if array.ndim == 3 and array.shape[2] in (1, 2, 3, 4):
+        array = _one_channel(array, path)
+    if array.ndim != 2:
+        raise RecordingError(f"{path}: {array.ndim} dimensions {array.shape}; save one plane as a file of its own")
+    if array.dtype == bool:
+        raise RecordingError(f"{path}: one bit a pixel, a mask and no picture; give the grey image itself")
+    if array.dtype.kind == "f":
+        bad = "" if np.isfinite(array).all() else " with NaN or infinity"
+        raise RecordingError(f"{path}: floating point{bad}; save the camera's own counts as 8 or 16 bits")
+    if array.dtype not in (np.uint8, np.uint16):
+        raise RecordingError(f"{path}: {array.dtype} pixels; save the camera's own counts as 8 or 16 bits")
+    return np.ascontiguousarray(array)
+
+
+def _one_channel(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The channel that all colours agree on; an alpha channel (the second, the fourth) is left out."""
+    colours = array[:, :, : 1 if array.shape[2] <= 2 else 3]
+    if np.any(colours != colours[:, :, :1]):
+        raise RecordingError(f"{path}: a colour picture; save one channel, or convert it to grey, as 8 or 16 bits")
+    return colours[:, :, 0]

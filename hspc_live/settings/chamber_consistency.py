@@ -1,0 +1,58 @@
+"""Settings of a chamber run that are each fine and together impossible: found before the stage is asked for anything.
+
+Pure functions from settings to (key path, sentence), as in `consistency`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hspc_live.settings.chamber_run import ChamberRunSettings, GivenAffine
+from hspc_live.settings.consistency import Problem, engine_problems
+
+FLATTEST = 1e-3
+
+
+def chamber_contradictions(settings: ChamberRunSettings) -> list[Problem]:
+    """Every contradiction in `settings`; an empty list if they fit together."""
+    checks: tuple[Callable[[ChamberRunSettings], Iterator[Problem]], ...] = (
+        _rig,
+        _channels,
+        _calibration,
+        _outlets,
+        engine_problems,
+    )
+    return [problem for check in checks for problem in check(settings)]
+
+
+def _rig(settings: ChamberRunSettings) -> Iterator[Problem]:
+    films = settings.camera.twin.modality
+    if films != settings.rig.modality.value:
+        yield ("rig", "modality"), f"is {settings.rig.modality.value!r}, but camera.twin.modality films {films!r}"
+
+
+def _channels(settings: ChamberRunSettings) -> Iterator[Problem]:
+    known = (settings.camera.twin.fluorescence.channel,)
+    for number, channel in enumerate(settings.exposure.fluorescence):
+        at = ("exposure", "fluorescence", number)
+        if channel not in known:
+            yield at, f"the simulated camera has no channel {channel!r}; it has {', '.join(known)}"
+        elif channel in settings.exposure.fluorescence[:number]:
+            yield at, f"the channel {channel!r} is named twice"
+
+
+def _calibration(settings: ChamberRunSettings) -> Iterator[Problem]:
+    if isinstance(given := settings.calibration, GivenAffine):
+        (a, b), (c, d) = given.x_per_px, given.y_per_px
+        if abs(a * d - b * c) <= FLATTEST * (a * a + b * b + c * c + d * d):
+            yield ("calibration", "x_per_px"), "with calibration.y_per_px it maps the picture onto a line"
+
+
+def _outlets(settings: ChamberRunSettings) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for number, outlet in enumerate(settings.sort.outlets):
+        if outlet.name in seen:
+            yield ("sort", "outlets", number, "name"), f"the name {outlet.name!r} is taken by another outlet"
+        seen.add(outlet.name)
+    if settings.sort.abstain.min_views > 1:
+        yield ("sort", "abstain", "min_views"), "must be 1: a cell of the chamber is judged by its best look alone"

@@ -1,0 +1,152 @@
+"""The empty field behind one still image: its illumination and its noise, taken from the image itself.
+
+A chamber's field is seen once, so there is no film to take a background from. The image is cut into blocks; those that
+show no more than noise are empty, and what they show, averaged over their surroundings, is the illumination. Slow
+shading, vignetting and the large soft rings of dust far from focus go with it. Cells never enter, so they pull nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hspc_live.core.crop import Light, mid_grey
+from hspc_live.core.values import Pixels
+
+COARSE_UM = 0.5  # objects are looked for at this scale: about the resolution of the optics
+BLOCK_UM = 8.0  # of the order of a cell: smaller blocks would lie inside large flat cells and pass for empty
+AROUND = (5, 11, 23, 47)  # blocks across which the empty ones are averaged; wider only where nearer there is none
+LEAST_NOISE = 0.1  # counts; a picture without noise still comes in whole counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Still:
+    """One image without its illumination.
+
+    `coarse` is the image less its empty field around 0, float32, averaged over `step` × `step` camera pixels (its last
+    row and column repeat the image's edge where that does not fill them); `noise_sd` is its noise. `light` (height,
+    width) float32 is the same at full scale around `grey`, mid-grey, as crops are cut from (`core.crop.light_of`); it
+    is made only where it is asked for (`shown`), and undefined elsewhere. All in counts.
+    """
+
+    coarse: Light
+    step: int
+    noise_sd: float
+    light: Light
+    grey: int
+    pixels: Pixels
+    field: Light
+
+    def shown(self, x0: int, y0: int, x1: int, y1: int) -> Light:
+        """`light` made in a box of coarse pixels, half-open, and returned; what lies beyond the image is left out."""
+        rows, columns = self.coarse.shape
+        x0, y0, x1, y1 = max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)
+        step = self.step
+        here = np.s_[y0 * step : y1 * step, x0 * step : x1 * step]
+        light = self.light[here]
+        field = self.field[y0:y1, x0:x1]
+        if step > 1:
+            size = ((x1 - x0) * step, (y1 - y0) * step)
+            field = cast("Light", cv2.resize(field, size, interpolation=cv2.INTER_LINEAR))
+        np.subtract(self.pixels[here], field[: light.shape[0], : light.shape[1]], out=light)
+        return light
+
+
+class Memory:
+    """Arrays kept from image to image: fetching memory anew costs as much as filling it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Light] = {}
+
+    def of(self, name: str, shape: tuple[int, ...]) -> Light:
+        """The float32 array of that name and `shape`, contents undefined."""
+        kept = self._kept.get(name)
+        if kept is None or kept.shape != shape:
+            kept = self._kept[name] = np.empty(shape, np.float32)
+        return kept
+
+
+def still_of(pixels: Pixels, um_per_px: float, memory: Memory) -> Still:
+    """Part one image (height, width), uint8 or uint16, into what is in the field and the empty field.
+
+    The result lies in `memory` and holds until the next call with the same.
+    """
+    step = max(1, round(COARSE_UM / um_per_px))
+    height, width = pixels.shape
+    more = (-height % step, -width % step)
+    whole = cv2.copyMakeBorder(pixels, 0, more[0], 0, more[1], cv2.BORDER_REPLICATE) if any(more) else pixels
+    size = (whole.shape[1] // step, whole.shape[0] // step)
+    coarse = memory.of("coarse", size[::-1])
+    coarse[:] = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
+    noise = noise_sd(coarse)
+    blocks = empty_field(coarse, max(2, round(BLOCK_UM / um_per_px / step)), noise)
+    field = memory.of("field", coarse.shape)
+    cv2.resize(blocks, size, field, interpolation=cv2.INTER_LINEAR)
+    coarse -= field
+    grey = mid_grey(pixels.dtype)
+    field -= np.float32(grey)
+    return Still(coarse, step, noise, memory.of("light", pixels.shape), grey, pixels, field)
+
+
+def noise_sd(light: Light) -> float:
+    """Standard deviation of the noise of `light` (height, width), in its counts, at least `LEAST_NOISE`.
+
+    From second differences along some rows, clipped at four times their median so that cells weigh little; the median
+    itself would be as coarse as the steps of an 8-bit camera.
+    """
+    rows = light[:: max(1, light.shape[0] // 48)]
+    if rows.shape[1] < 3:
+        return LEAST_NOISE
+    change = np.abs(2.0 * rows[:, 1:-1] - rows[:, :-2] - rows[:, 2:])
+    some = change[:, :: max(1, change.shape[1] // 64)]
+    middle = float(np.partition(some, some.size // 2, axis=None)[some.size // 2])
+    clipped = float(np.minimum(change, 4.0 * max(middle, 0.25)).mean())
+    return max(LEAST_NOISE, clipped * math.sqrt(np.pi / 2 / 6))
+
+
+def empty_field(seen: Light, edge: int, noise: float) -> Light:
+    """The illumination of `seen`, one value for each block of about `edge` pixels, float32."""
+    height, width = seen.shape
+    blocks = (max(1, round(width / edge)), max(1, round(height / edge)))
+    every_second = seen[::2]  # enough for a mean over a block
+    mean = _block_mean(every_second, blocks)
+    spread = np.sqrt(np.maximum(_block_mean(every_second * every_second, blocks) - mean * mean, 0.0))
+    # where the illumination is steep, every block shows more than noise: the calmest fifth tell how much
+    calm = max(2.0 * noise, 1.5 * float(np.partition(spread, spread.size // 5, axis=None)[spread.size // 5]))
+    empty = (spread <= calm).astype(np.float32)
+    if not empty.any():
+        return np.full_like(mean, float(np.median(mean)))
+    # slope and vignette first: an average of surroundings that end at the image's border would be off there
+    waves = _quadratic(*mean.shape)
+    weighted = waves * empty.ravel()
+    surface = np.linalg.lstsq(weighted @ waves.T, weighted @ mean.ravel(), rcond=1e-6)[0] @ waves
+    field = surface.reshape(mean.shape).astype(np.float32)
+    rest = (mean - field) * empty
+    local = np.zeros_like(mean)
+    for across in reversed(AROUND):
+        weight = cv2.blur(empty, (across, across), borderType=cv2.BORDER_CONSTANT)
+        near = cv2.blur(rest, (across, across), borderType=cv2.BORDER_CONSTANT)
+        np.divide(near, weight, out=local, where=weight > 0.5 / across**2)
+    return field + local
+
+
+@lru_cache(maxsize=8)
+def _quadratic(rows: int, columns: int) -> NDArray[np.float64]:
+    """1, x, y, x², xy, y² on a grid, x and y from -1 to 1: (6, rows · columns)."""
+    y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij"))
+    return np.stack((np.ones_like(x), x, y, x * x, x * y, y * y))
+
+
+def _block_mean(image: Light, blocks: tuple[int, int]) -> Light:
+    # whole-number factors are quick, so most of the way goes by one; the up to three pixels beyond it are left out
+    height, width = image.shape
+    if min(height, width) >= 4:
+        inside = image[: height // 4 * 4, : width // 4 * 4]
+        image = cast("Light", cv2.resize(inside, (width // 4, height // 4), interpolation=cv2.INTER_AREA))
+    return cast("Light", cv2.resize(image, blocks, interpolation=cv2.INTER_AREA))

@@ -1,0 +1,119 @@
+"""The composition root of a chamber run: stage, camera, engine and sinks out of settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from hspc_drivers.chamber_world import ChamberWorld
+from hspc_drivers.simulated_chamber_camera import SimulatedChamberCamera
+from hspc_drivers.simulated_stage import SimulatedStage
+from hspc_live.core.clock import NS_PER_S, Clock, HostClock, VirtualClock
+from hspc_live.core.crop import CropGeometry
+from hspc_live.core.identity import pipeline_id
+from hspc_live.core.protocols import SnapCamera, Stage
+from hspc_live.processes.chamber_io import FieldSink
+from hspc_live.processes.chamber_record import ChamberRecorder
+from hspc_live.processes.chamber_replay import RecordedFields
+from hspc_live.processes.chamber_source import LiveFields
+from hspc_live.processes.chamber_values import ChamberParts
+from hspc_live.settings.chamber_run import ChamberRunSettings, MountedStage, SimulatedRig
+from hspc_live.settings.schema import NullEngine, TorchEager
+from hspc_live.settings.sort import Outlet, SortSettings
+from hspc_live.stages.gate import check_gates
+from hspc_live.twin.chamber_truth import ChamberTruth
+from hspc_live.wiring import version, versions
+from hspc_models.card import Card, check_fits, find_model, load_card
+from hspc_models.open_engine import open_engine
+
+
+@dataclass(frozen=True, slots=True)
+class ChamberDevices:
+    """Stage and camera, not yet open, the clock that they go by, and the truth about what they film, where known."""
+
+    stage: Stage
+    camera: SnapCamera
+    clock: Clock
+    truth: Callable[[], ChamberTruth] | None
+
+
+def build_chamber_devices(settings: ChamberRunSettings) -> ChamberDevices:
+    """The stage and the camera that the settings name."""
+    match settings.camera, settings.stage:
+        case SimulatedRig() as rig, MountedStage():
+            clock: Clock = VirtualClock(NS_PER_S) if rig.time == "virtual" else HostClock()
+            world = ChamberWorld(rig.twin, clock)
+            camera = SimulatedChamberCamera(world)
+            return ChamberDevices(SimulatedStage(world), camera, clock, camera.truth)
+        case _:
+            assert_never(settings.camera)
+
+
+def chamber_card(settings: ChamberRunSettings) -> Card | None:
+    """The card of the model in use; None for the null engine. Raises ModelError."""
+    match settings.engine:
+        case TorchEager(model=model):
+            return load_card(find_model(model))
+        case NullEngine():
+            return None
+        case _:
+            assert_never(settings.engine)
+
+
+def check_chamber_gates(settings: ChamberRunSettings, classes: tuple[str, ...]) -> None:
+    """Refuse gates that the model cannot serve. Raises SettingsError naming the outlet."""
+    outlets = tuple(Outlet(name=o.name, gate=o.gate, priority=o.priority) for o in settings.sort.outlets)
+    check_gates(SortSettings(outlets=outlets, abstain=settings.sort.abstain), classes)
+
+
+def chamber_remarks(settings: ChamberRunSettings, card: Card | None, um_per_px: float | None = None) -> list[str]:
+    """Where card and rig disagree (modality, shear axis, scale), in words. `um_per_px` is that of a recording."""
+    return check_fits(card, settings.rig, um_per_px or settings.camera.twin.um_per_px) if card is not None else []
+
+
+def chamber_pipeline_id(settings: ChamberRunSettings, card: Card | None) -> str:
+    """One hash over everything that may change a verdict."""
+    return pipeline_id(settings.model_dump(mode="json"), card.weights.sha256 if card is not None else "", version())
+
+
+def chamber_recorder(settings: ChamberRunSettings, card: Card | None, path: Path, run: str) -> ChamberRecorder:
+    """The sink that writes the run's recording."""
+    return ChamberRecorder(
+        path,
+        run_id=run,
+        settings_json=json.dumps(settings.model_dump(mode="json")),
+        card_yaml=card.model_dump_json() if card is not None else "{}",
+        pipeline_id=chamber_pipeline_id(settings, card),
+        versions=versions(),
+        crop_px=_geometry(card).size_px,
+        pictures=settings.record.frames,
+    )
+
+
+def build_chamber(
+    settings: ChamberRunSettings, sinks: tuple[FieldSink, ...] = ()
+) -> tuple[ChamberParts, ChamberDevices]:
+    """A live run, ready to start, and the devices that it uses. Raises ModelError, SettingsError."""
+    card = chamber_card(settings)
+    engine = open_engine(settings.engine)
+    check_chamber_gates(settings, engine.classes)
+    devices = build_chamber_devices(settings)
+    source = LiveFields(devices.stage, devices.camera, settings)
+    return ChamberParts(source, engine, _geometry(card), sinks, devices.clock), devices
+
+
+def build_chamber_replay(
+    settings: ChamberRunSettings, recording: Path, sinks: tuple[FieldSink, ...] = ()
+) -> tuple[ChamberParts, RecordedFields]:
+    """A replay, ready to start, and the source that says afterwards what was missing. Raises as `build_chamber`."""
+    engine = open_engine(settings.engine)
+    check_chamber_gates(settings, engine.classes)
+    source = RecordedFields(recording, settings.exposure.fluorescence)
+    return ChamberParts(source, engine, _geometry(chamber_card(settings)), sinks), source
+
+
+def _geometry(card: Card | None) -> CropGeometry:
+    return card.geometry if card is not None else CropGeometry()

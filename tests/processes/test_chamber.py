@@ -1,0 +1,314 @@
+"""Chamber runs over the twin's stage and camera: what is found, listed, found again, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hspc_live.cli.chamber import score_chamber
+from hspc_live.core.chamber import ChamberCell, ChamberFacts, ChamberOutcome, FieldObjects, Phase, Revisited, Visit
+from hspc_live.core.crop import CropGeometry
+from hspc_live.core.errors import DeviceError, HspcError, SettingsError, StoppedError
+from hspc_live.core.protocols import SnapCamera
+from hspc_live.core.values import CameraInfo, Frame
+from hspc_live.processes.chamber import ChamberRun
+from hspc_live.processes.chamber_io import FieldSink
+from hspc_live.processes.chamber_source import LiveFields
+from hspc_live.processes.chamber_values import ChamberParts, ChamberReport
+from hspc_live.settings.chamber_run import ChamberRunSettings
+from hspc_live.wiring_chamber import ChamberDevices, build_chamber, build_chamber_devices
+from hspc_models.engines.null import ImmediateEngine
+
+Small = Callable[..., ChamberRunSettings]
+
+
+class Kept:
+    """A sink that keeps the order of what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.visits: list[Visit] = []
+        self.found: dict[int, FieldObjects | None] = {}
+        self.scored: dict[int, Any] = {}
+        self.closed: dict[str, Any] = {}
+
+    def begin(self, facts: ChamberFacts, classes: tuple[str, ...]) -> None:
+        self.told.append("begin")
+
+    def field(self, visit: Visit, objects: FieldObjects | None) -> None:
+        self.told.append(f"{visit.phase} {visit.number}")
+        self.visits.append(visit)
+        self.found[visit.number] = objects
+
+    def scores(self, visit: int, views: np.ndarray, scores: np.ndarray) -> None:
+        self.told.append(f"scores {visit}")
+        self.scored[visit] = views
+
+    def cells(self, cells: list[ChamberCell]) -> None:
+        self.told.append("cells")
+
+    def revisited(self, cells: list[Revisited]) -> None:
+        self.told.append("revisited")
+
+    def close(self, summary: Any) -> dict[str, Any]:
+        self.told.append("close")
+        self.closed = dict(summary)
+        return {"visits": len(self.visits)}
+
+
+def go(
+    settings: ChamberRunSettings,
+    *sinks: FieldSink,
+    revisit: bool = False,
+    listen: Any = lambda *_: None,
+) -> tuple[ChamberReport, ChamberDevices]:
+    parts, devices = build_chamber(settings, sinks)
+    return asyncio.run(ChamberRun(parts, settings, revisit=revisit, listen=listen).run()), devices
+
+
+def balanced(report: ChamberReport) -> None:
+    assert report.summary["ledger"] == {"balanced": True, "violations": []}
+    frames, views, cells = (report.summary[key] for key in ("frames", "views", "cells"))
+    assert frames["captured"] == frames["processed"] + sum(frames["dropped"].values()) + sum(frames["lost"].values())
+    assert views["detected"] == views["classified"] + sum(views["rejected"].values()) + sum(views["skipped"].values())
+    ends = cells["listed"] + cells["passed"] + cells["abstained"]
+    assert cells["tracked"] == ends + sum(cells["left_out"].values()) + sum(cells["unresolved"].values())
+
+
+# ---- a whole run ---------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_listed_once_and_found_again(small: Small) -> None:
+    report, devices = go(small(), revisit=True)
+    assert devices.truth is not None
+    scored = score_chamber(report, devices.truth(), ("LT-HSC", "ST-HSC", "MPP"))
+    balanced(report)
+    cells, second = scored["cells"], report.summary["revisit"]
+    assert cells["found_rate"] > 0.8 and cells["listed_twice"] == 0
+    assert report.summary["mosaic"]["duplicates_merged"] > 10  # the overlaps do show cells twice
+    assert second["listed"] == report.summary["picking"]["listed"] > 20
+    assert second["refound_of_shown"] >= 0.95  # so small an area is nearly all border, where new pictures end elsewhere
+    assert second["position_error_um"]["median"] <= 1.0
+    assert scored["fresh"]["position_error_um"] < 0.3  # a pick goes to the fresh place: creep, slips, drift are out
+
+
+def test_a_pick_goes_to_the_fresh_place(small: Small) -> None:
+    report, _ = go(small(), revisit=True)
+    fresh = {cell.cell: cell for cell in report.revisited}
+    assert report.targets and len({target.target for target in report.targets}) == len(report.targets)
+    for target in report.targets:
+        assert target.cell is not None
+        assert (target.x_um, target.y_um) == (fresh[target.cell].x_um, fresh[target.cell].y_um)
+
+
+def test_what_no_longer_lies_alone_is_no_target(small: Small) -> None:
+    settings = small()
+    wide = settings.chamber.model_copy(update={"picking": settings.chamber.picking.model_copy(update={"clear_um": 20})})
+    report, _ = go(settings.model_copy(update={"chamber": wide}), revisit=True)
+    assert 0 < report.summary["revisit"]["pickable"] <= report.summary["revisit"]["refound"]
+
+
+def test_the_same_seed_gives_the_same_run(small: Small) -> None:
+    first, second = go(small(), revisit=True)[0], go(small(), revisit=True)[0]
+    assert first.summary["decisions_sha256"] == second.summary["decisions_sha256"]
+    assert first.cells == second.cells and first.revisited == second.revisited
+    other, _ = go(small("camera.twin.seed=6"))
+    assert other.summary["decisions_sha256"] != first.summary["decisions_sha256"]
+
+
+def test_the_picture_kept_was_taken_after_the_check_and_at_rest(small: Small) -> None:
+    report, devices = go(small())
+    assert devices.truth is not None
+    truth = devices.truth()
+    for visit in report.visits:
+        assert visit.settled.reason == "" and visit.settled.looks >= 3
+        row = truth.exposures[truth.exposures["number"] == visit.exposure][0]
+        assert row["swept_um"] < 0.25
+
+
+def test_a_given_calibration_moves_nothing_beforehand(small: Small) -> None:
+    given = small("calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}")
+    kept = Kept()
+    report, _ = go(given, kept)
+    assert kept.visits[0].pictures[0].frame.index < 20  # only looks of the first field came before
+    assert report.facts.affine[:, :2].tolist() == [[0.25, 0.0], [0.0, 0.25]]
+
+
+def test_sinks_are_told_everything_in_order(small: Small) -> None:
+    kept = Kept()
+    report, _ = go(small(), kept, revisit=True)
+    assert kept.told[0] == "begin" and kept.told[-2:] == ["revisited", "close"] and kept.told.count("cells") == 1
+    assert [v.number for v in kept.visits] == list(range(len(kept.visits)))
+    assert [v.phase for v in kept.visits] == sorted((v.phase for v in kept.visits), key=[*Phase].index)
+    for number, views in kept.scored.items():
+        objects = kept.found[number]
+        assert objects is not None and [objects.reasons[view] for view in views] == [""] * len(objects.result.crops)
+    assert kept.closed["decisions_sha256"] == report.summary["decisions_sha256"]
+    assert report.summary["recording"] == {"visits": len(kept.visits)}
+
+
+def test_fluorescence_is_measured_on_every_cell(small: Small) -> None:
+    report, devices = go(small("exposure.fluorescence=[gfp]", "camera.twin.fluorescence.haze=0"))
+    assert devices.truth is not None
+    assert report.summary["frames"]["captured"] == 2 * len(report.facts.plan)
+    truth = devices.truth()
+    light: dict[bool, list[float]] = {True: [], False: []}
+    for cell in report.cells:
+        if cell.classification is None:
+            continue
+        away = np.hypot(*(truth.places_um(cell.seen_ns) - (cell.x_um, cell.y_um)).T)
+        if away.min() < 4:
+            light[bool(truth.bodies["marked"][away.argmin()])].append(cell.features["glow:gfp"])
+    assert np.median(light[True]) > 3 * np.median(light[False]) > 0
+
+
+# ---- refused, dropped, broken, interrupted ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["chamber.tiling.area.x0_um=5900", "chamber.limits.x_max_um=100", "camera.twin.stage.y_limits_um=[-120, 6000]"],
+)
+def test_an_area_out_of_reach_is_refused_before_anything_moves(small: Small, change: str) -> None:
+    settings = small(change)
+    parts, devices = build_chamber(settings)
+    with pytest.raises(SettingsError, match="outside the limits of travel"):
+        asyncio.run(ChamberRun(parts, settings).run())
+    assert devices.truth is not None and len(devices.truth().exposures) == 0
+    devices.stage.open()
+    assert (devices.stage.position().x_um, devices.stage.position().y_um) == (0.0, 0.0)
+
+
+def test_a_field_that_never_stands_still_is_dropped_and_counted(small: Small) -> None:
+    given = "calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}"
+    swinging = ["camera.twin.stage.ringing_um=30", "camera.twin.stage.settle_ms=100000"]
+    kept = Kept()
+    report, _ = go(small(given, "chamber.settle.deadline_s=0.05", *swinging), kept)
+    balanced(report)
+    frames = report.summary["frames"]
+    assert frames["dropped"] == {"still_moving": len(report.facts.plan)} and frames["processed"] == 0
+    assert all(objects is None for objects in kept.found.values())
+    assert report.cells == [] and report.summary["picking"]["listed"] == 0
+
+
+class Failing:
+    """The twin's camera, until it has taken so many pictures."""
+
+    def __init__(self, camera: SnapCamera, after: int) -> None:
+        self._camera, self._left = camera, after
+
+    def open(self) -> CameraInfo:
+        return self._camera.open()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self._camera.channels
+
+    def snap(self, channel: str, exposure_ms: float | None = None) -> Frame:
+        self._left -= 1
+        if self._left < 0:
+            raise DeviceError("the camera's cable was pulled")
+        return self._camera.snap(channel, exposure_ms)
+
+    def close(self) -> None:
+        self._camera.close()
+
+
+def failing(settings: ChamberRunSettings, after: int) -> ChamberParts:
+    devices = build_chamber_devices(settings)
+    source = LiveFields(devices.stage, Failing(devices.camera, after), settings)
+    return ChamberParts(source, ImmediateEngine(("LT-HSC", "MPP")), CropGeometry())
+
+
+def test_a_camera_that_fails_ends_the_scan_and_keeps_what_was_seen(small: Small) -> None:
+    settings = small("calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}")
+    parts = failing(settings, after=20)
+    report = asyncio.run(ChamberRun(parts, settings, revisit=True).run())
+    assert isinstance(report.failure, DeviceError) and "cable" in str(report.failure)
+    assert 0 < report.summary["fields"]["visited"] < report.summary["fields"]["planned"]
+    assert report.cells and report.summary["failure"] == str(report.failure)
+    assert report.summary["revisit"]["fields_visited"] == 0  # nobody goes on with a broken camera
+    balanced(report)
+
+
+def test_a_camera_that_fails_on_the_second_visit_keeps_the_list(small: Small) -> None:
+    settings = small("calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}")
+    whole = asyncio.run(ChamberRun(failing(settings, 10_000), settings, revisit=True).run())
+    looks = sum(visit.settled.looks for visit in whole.visits if visit.phase is Phase.SCAN)
+    report = asyncio.run(ChamberRun(failing(settings, looks + 5), settings, revisit=True).run())
+    assert isinstance(report.failure, DeviceError)
+    assert report.summary["decisions_sha256"] == whole.summary["decisions_sha256"]
+    second = report.summary["revisit"]
+    assert 0 < second["refound"] < second["listed"] == whole.summary["revisit"]["listed"]
+    assert second["listed"] == second["refound"] + sum(second["lost"].values())
+    balanced(report)
+
+
+def test_a_camera_that_does_not_open_is_an_error_at_once(small: Small) -> None:
+    settings = small()
+    parts = failing(settings, after=0)
+    with pytest.raises(DeviceError, match="cable"):
+        asyncio.run(ChamberRun(parts, settings).run())
+
+
+def interrupting(times: int, at: str) -> Any:
+    def listen(_role: str, kind: str, text: str) -> None:
+        if kind == "scan" and text.startswith(at):
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    return listen
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
+def test_ctrl_c_once_lists_what_was_seen(small: Small) -> None:
+    report, _ = go(small(), revisit=True, listen=interrupting(1, "field 3 "))
+    assert report.interrupted and report.failure is None
+    assert 3 <= report.summary["fields"]["visited"] <= 4 < report.summary["fields"]["planned"]
+    assert any(cell.outcome is ChamberOutcome.LISTED for cell in report.cells)
+    assert report.summary["revisit"]["fields_visited"] == 0
+    balanced(report)
+
+
+def test_ctrl_c_twice_stops(small: Small) -> None:
+    kept = Kept()
+    with pytest.raises(StoppedError):
+        go(small(), kept, listen=interrupting(2, "field 3 "))
+    assert kept.told[-1] == "close" and "cells" not in kept.told
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nothing_to_see_is_said(small: Small) -> None:
+    empty = small("camera.twin.density_per_mm2=0", "camera.twin.specks_per_mm2=0", "camera.twin.dust=0")
+    with pytest.raises(HspcError, match="cells"):
+        go(empty)
+
+
+def test_an_empty_chamber_gives_an_empty_list(small: Small) -> None:
+    report, _ = go(
+        small(
+            "camera.twin.density_per_mm2=0", "camera.twin.specks_per_mm2=0",
+            "calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}",
+        ),
+        revisit=True,
+    )  # fmt: skip
+    balanced(report)
+    assert report.summary["picking"]["listed"] == 0 and report.summary["revisit"]["refound_fraction"] is None
+
+
+def test_every_object_ends_in_one_place(small: Small) -> None:
+    report, _ = go(small("sort.abstain.min_score=0.5", "chamber.picking.top=5", "chamber.picking.clear_um=10"))
+    balanced(report)
+    picks = {pick.cell for pick in report.listed.picks}
+    assert len(picks) == 5 == report.summary["picking"]["listed"]
+    assert {cell.cell for cell in report.cells if cell.outcome is ChamberOutcome.LISTED} == picks
+    counts = Counter(cell.reason for cell in report.cells if cell.outcome is ChamberOutcome.LEFT_OUT)
+    assert report.summary["picking"]["left_out"] == dict(counts) and counts["over_top"] > 0

@@ -1,0 +1,122 @@
+"""Still images: what is read, what is refused, and that every refusal names the file and the mend."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from hspc_live.core.errors import RecordingError
+from hspc_live.recording.images import image_files, read_image
+
+GREY8 = np.arange(600, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
+GREY16 = (np.arange(600, dtype=np.uint16) * 100).reshape(20, 30)
+
+
+def png(path, array):
+    path.write_bytes(cv2.imencode(".png", array)[1].tobytes())
+    return path
+
+
+def tiff(path, array, **kwargs):
+    tifffile.imwrite(path, array, **kwargs)
+    return path
+
+
+def refused(path, *words):
+    with pytest.raises(RecordingError) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("grey", [GREY8, GREY16], ids=["uint8", "uint16"])
+def test_pixels_come_back_as_they_are(tmp_path, grey):
+    for path in (png(tmp_path / "a.png", grey), tiff(tmp_path / "a.tif", grey)):
+        image = read_image(path)
+        assert image.pixels.dtype == grey.dtype
+        assert np.array_equal(image.pixels, grey)
+        assert image.um_per_px is None
+
+
+def test_the_content_counts_and_not_the_name(tmp_path):
+    assert np.array_equal(read_image(tiff(tmp_path / "wrong.png", GREY16, photometric="minisblack")).pixels, GREY16)
+    assert np.array_equal(read_image(png(tmp_path / "b.png", GREY8).rename(tmp_path / "wrong.tif")).pixels, GREY8)
+
+
+@pytest.mark.parametrize("unit", [("µm", 0.25), ("nm", 250.0), ("mm", 0.00025), (None, 0.25)])
+def test_an_ome_tiff_states_its_pixel_size(tmp_path, unit):
+    name, size = unit
+    metadata = {"axes": "YX", "PhysicalSizeX": size, "PhysicalSizeY": size}
+    if name is not None:
+        metadata |= {"PhysicalSizeXUnit": name, "PhysicalSizeYUnit": name}
+    image = read_image(tiff(tmp_path / "a.ome.tif", GREY16, ome=True, metadata=metadata))
+    assert image.um_per_px == pytest.approx(0.25)
+    assert np.array_equal(image.pixels, GREY16)
+
+
+def test_an_ome_tiff_without_scale_or_with_oblong_pixels(tmp_path):
+    assert read_image(tiff(tmp_path / "no.ome.tif", GREY8, ome=True, metadata={"axes": "YX"})).um_per_px is None
+    odd = {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
+    refused(tiff(tmp_path / "odd.ome.tif", GREY8, ome=True, metadata=odd), "square")
+
+
+def test_grey_in_colours_is_grey(tmp_path):
+    same = np.repeat(GREY8[:, :, None], 3, axis=2)
+    alpha = np.concatenate((same, np.full((20, 30, 1), 255, np.uint8)), axis=2)
+    for path in (
+        png(tmp_path / "rgb.png", same),
+        png(tmp_path / "rgba.png", alpha),
+        tiff(tmp_path / "rgb.tif", same, photometric="rgb"),
+    ):
+        assert np.array_equal(read_image(path).pixels, GREY8)
+
+
+def test_true_colour_is_refused(tmp_path):
+    colour = np.stack((GREY8, GREY8, 255 - GREY8), axis=2)
+    refused(png(tmp_path / "c.png", colour), "colour", "convert")
+    refused(tiff(tmp_path / "c.tif", colour, photometric="rgb"), "colour", "convert")
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
+def test_floating_point_is_refused(tmp_path, value):
+    refused(tiff(tmp_path / "f.tif", np.full((20, 30), value, np.float32)), "floating point", "8 or 16 bits")
+
+
+def test_masks_stacks_and_empty_pictures_are_refused(tmp_path):
+    refused(tiff(tmp_path / "bits.tif", GREY8 > 9, photometric="minisblack"), "one bit")
+    (tmp_path / "bits.png").write_bytes(
+        cv2.imencode(".png", np.where(GREY8 > 9, 255, 0).astype(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])[1]
+    )
+    refused(tmp_path / "bits.png", "1 bit")
+    refused(tiff(tmp_path / "pages.tif", np.stack([GREY8, GREY8, GREY8]), photometric="minisblack"), "3 pages")
+    refused(tiff(tmp_path / "int.tif", GREY8.astype(np.int32)), "int32")
+
+
+def test_broken_files_are_refused(tmp_path):
+    whole = png(tmp_path / "a.png", GREY16).read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[:40])
+    refused(tmp_path / "half.png", "broken")
+    good = tiff(tmp_path / "a.tif", GREY16).read_bytes()
+    (tmp_path / "half.tif").write_bytes(good[: len(good) // 2])
+    refused(tmp_path / "half.tif")
+    (tmp_path / "head.tif").write_bytes(good[:6])
+    refused(tmp_path / "head.tif")
+    (tmp_path / "nothing.png").write_bytes(b"")
+    refused(tmp_path / "nothing.png", "empty")
+    (tmp_path / "text.png").write_text("no picture")
+    refused(tmp_path / "text.png", "neither PNG nor TIFF")
+    refused(tmp_path / "missing.png", "cannot be read")
+    refused(tmp_path, "cannot be read")
+
+
+def test_a_folder_stands_for_its_pictures(tmp_path):
+    for name in ("b.png", "a.tif", "c.TIFF"):
+        (tmp_path / name).touch()
+    (tmp_path / "notes.txt").touch()
+    assert [p.name for p in image_files([tmp_path])] == ["a.tif", "b.png", "c.TIFF"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordingError, match="no PNG or TIFF"):
+        image_files([tmp_path / "empty"])
