@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from msgspec import Struct
 
 from hspc_live.core.errors import WireError
+from hspc_live.wire.address import listens
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.links import open_dealer
 from hspc_live.wire.messages import Answer
@@ -20,8 +22,11 @@ def ask(control: str, wish: Struct, patience_s: float = PATIENCE_S) -> Answer:
 
     Raises WireError if nobody answers in time.
     """
+    nobody = WireError(f"nobody answers at {control}: is a run under way there?")
+    if control.startswith("ipc://") and not listens(Path(control.removeprefix("ipc://"))):
+        raise nobody  # said at once, where it can be known
     decoder = Decoder[Answer](Answer)
     with open_dealer(control, f"control-{os.getpid()}-{time.monotonic_ns()}".encode()) as link:
         if not link.try_send(encode(wish)) or not link.wait(patience_s) or (got := link.try_recv()) is None:
-            raise WireError(f"nobody answers at {control}: is a run under way there?")
+            raise nobody
         return decoder.decode(got[1]).message

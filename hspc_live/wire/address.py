@@ -37,10 +37,10 @@ def running() -> list[str]:
     if sys.platform == "win32":
         return []
     found = {path.resolve() for parent in _parents() for path in Path(parent).glob(f"{_PREFIX}*/control.sock")}
-    return [f"ipc://{path}" for path in sorted(found) if _listens(path)]
+    return [f"ipc://{path}" for path in sorted(found) if listens(path)]
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
     """Whether a process of this user listens at this socket: a run that was killed leaves its folder behind."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:

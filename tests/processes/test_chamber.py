@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,10 @@ class Kept:
         self.told.append(f"scores {visit}")
         self.scored[visit] = views
 
-    def cells(self, cells: list[ChamberCell]) -> None:
+    def cells(self, cells: Sequence[ChamberCell]) -> None:
         self.told.append("cells")
 
-    def revisited(self, cells: list[Revisited]) -> None:
+    def revisited(self, cells: Sequence[Revisited]) -> None:
         self.told.append("revisited")
 
     def close(self, summary: Any) -> dict[str, Any]:

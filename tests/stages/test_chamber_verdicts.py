@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -39,8 +40,8 @@ def objects(n: int) -> list[Seen]:
 
 
 def run(
-    scores: dict[int, tuple[float, ...]],
-    refused: dict[int, str] | None = None,
+    scores: Mapping[int, tuple[float, ...]],
+    refused: Mapping[int, str] | None = None,
     outlets: tuple[Outlet, ...] = (LT,),
     picking: PickingSettings | None = None,
 ) -> list[ChamberCell]:
