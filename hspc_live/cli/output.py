@@ -11,8 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-progress = Console(stderr=True, highlight=False)
-screen = Console(highlight=False)
+progress = Console(stderr=True, highlight=False, emoji=False)
+MANY = 0.9  # of the cells decided in time: below, the summary says what that means
+screen = Console(highlight=False, emoji=False)
 
 
 emitted = False  # whether this process has printed its one JSON object
@@ -83,7 +84,13 @@ def print_summary(summary: Mapping[str, Any], title: str) -> None:
             f"latency from {latency['from']}",
             ", ".join(f"{name} {latency[name]:.1f} ms" for name in ("p50", "p99", "max")) + f", n = {latency['n']}",
         )
-    table.add_row("decided in time", percent(summary["deadline"]["met_fraction"]))
+    met = summary["deadline"]["met_fraction"]
+    hint = (
+        ""
+        if met is None or met >= MANY
+        else ": this computer was too busy or too slow; what came too late went to waste"
+    )
+    table.add_row("decided in time", percent(met) + hint)
     sort, model = summary.get("sort"), summary.get("model")
     if sort is not None:
         table.add_row("purity, measured", percent(sort["purity"]) + interval(sort["purity_interval"]))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from hspc_live.cli.options import Json
 from hspc_live.cli.output import emit, progress, screen
-from hspc_live.core.errors import DataLoss, ModelError, OutputError, RecordingError, SettingsError
+from hspc_live.core.errors import DataLoss, HspcError, ModelError, OutputError, RecordingError, SettingsError
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import Modality
 from hspc_live.recording.images import StillImage, image_files, read_image
@@ -45,14 +46,15 @@ class Reader:
         self._geometry = crop_geometry(card)
         self._stages: dict[tuple[Modality, float], FieldSegmenter] = {}
 
-    def __call__(self, image: StillImage, um_per_px: float) -> tuple[FieldResult, Modality]:
-        """What is in one image, and the modality it was taken for."""
+    def __call__(self, image: StillImage, um_per_px: float) -> tuple[FieldResult, Modality, float]:
+        """What is in one image, the modality it was taken for, and the milliseconds that took."""
+        began = time.perf_counter_ns()
         modality = self._modality or Modality.DIC
         result = self._stage(modality, um_per_px).field(image.pixels)
         if self._modality is None and modality_of(image.pixels, result) is not modality:
             modality = Modality.BRIGHTFIELD
             result = self._stage(modality, um_per_px).field(image.pixels)
-        return result, modality
+        return result, modality, (time.perf_counter_ns() - began) / 1e6
 
     def _stage(self, modality: Modality, um_per_px: float) -> FieldSegmenter:
         key = (modality, um_per_px)
@@ -91,19 +93,24 @@ def segment(
     read = Reader(settings, None if modality == "auto" else Modality(modality), card)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
+    first: HspcError | None = None
     for file in files:
         try:
             image = read_image(file)
-        except RecordingError as error:
+            scale = _scale(image, um_per_px)
+            result, told, ms = read(image, scale)
+            if card is not None and card.modality is not told:
+                raise ModelError(
+                    f"{file}: taken for a {told} image, and model {card.name} knows {card.modality}; use another "
+                    "model, or say what it is with --modality"
+                )
+        except (RecordingError, SettingsError, ModelError) as error:  # this image's fault: the others are done
             progress.print(f"error: {error}", style="bold red", markup=False)
             failed.append({"file": str(file), "error": str(error)})
+            first = first or error
             continue
-        scale = _scale(image, um_per_px)
-        result, told = read(image, scale)
-        if card is not None and card.modality is not told:
-            raise ModelError(f"{file}: a {told} image, model {card.name} knows {card.modality}; use another model")
         scores = None if engine is None else _scores(engine, result)
-        done.append(_entry(file, image, result, scale, told, engine, scores))
+        done.append(_entry(file, image, result, scale, told, engine, scores, ms))
         if labels is not None:
             _write(labels / f"{file.stem}.png", result.labels)
         if overlay is not None:
@@ -112,14 +119,14 @@ def segment(
                 draw_field(image.pixels, result, scale, file.name, overlay / f"{file.stem}.png", names)
             except OSError as error:
                 raise OutputError(f"{overlay / file.stem}.png cannot be written: {error.strerror}") from error
-    if not done:
-        raise RecordingError("; ".join(entry["error"] for entry in failed))
+    if first is not None and not done:
+        raise type(first)("; ".join(entry["error"] for entry in failed))
     if as_json:
         emit({"images": done, "failed": failed})
     else:
         _print(done)
     if failed:
-        raise DataLoss(f"{len(failed)} of {len(files)} files not read: " + ", ".join(entry["file"] for entry in failed))
+        raise DataLoss(f"{len(failed)} of {len(files)} files not done: " + ", ".join(entry["file"] for entry in failed))
 
 
 def _check_targets(files: list[Path], folders: list[Path]) -> None:
@@ -178,6 +185,7 @@ def _entry(
     modality: Modality,
     engine: Engine | None,
     scores: NDArray[np.float32] | None,
+    ms: float,
 ) -> dict[str, Any]:
     """One image's part of the JSON."""
     cells: list[dict[str, Any]] = []
@@ -205,7 +213,7 @@ def _entry(
         "file": str(file),
         "cells": cells,
         "rejected": rejected,
-        "ms": round(result.frame.segment_ns / 1e6, 3),
+        "ms": round(ms, 3),
         "um_per_px": um_per_px,
         "width_px": width,
         "height_px": height,

@@ -37,6 +37,7 @@ from hspc_live.stages.gate import GateSet, usable
 from hspc_live.stages.mosaic import Look, Mosaic, build_mosaic
 from hspc_live.stages.picking import PickingList, make_picking_list
 from hspc_live.stages.revisit import Picture
+from hspc_live.stages.tiling import reachable
 
 Listener = Callable[[str, str, str], None]
 
@@ -209,7 +210,7 @@ class ChamberRun:
             now_ns,
             chamber.picking,
             chamber.position,
-            chamber.limits,
+            reachable(chamber.limits, facts.stage),
             (seen[-1].x_um, seen[-1].y_um) if seen else None,
         )
         cells = close_cells(judged, listed)
@@ -261,15 +262,23 @@ class ChamberRun:
         again = self._visits[scanned:]
         found = match_second(made.listed, made.mosaic, self._pictures, self._settings.chamber)
         made.revisited = revisited(found)
+        limits = reachable(self._settings.chamber.limits, made.facts.stage)
         clear_um = self._settings.chamber.picking.clear_um
-        made.targets = pick_targets(made.revisited, self._pictures, clear_um, first + len(targets))
+        made.targets, kept_from = pick_targets(made.revisited, self._pictures, clear_um, limits, first + len(targets))
         for sink in self._parts.sinks:
             sink.revisited(made.revisited)
         dropped = Counter(visit.settled.reason for visit in again if visit.captured_ns is None)
-        made.summary.update(self._books.to_json())
+        violations = self._books.violations()
+        made.summary |= {
+            **self._books.to_json(),
+            "ledger": {"balanced": not violations, "violations": violations},
+            "alarms": dict(sorted(self._alarms.items())),
+            "work_ns": dict(self._work_ns),
+        }
         made.summary["revisit"] = {
             **report(found),
             "pickable": len(made.targets),
+            "not_pickable": kept_from,
             "fields_planned": len(targets),
             "fields_visited": len(again),
             "fields_dropped": dict(sorted(dropped.items())),

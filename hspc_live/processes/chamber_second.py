@@ -6,6 +6,7 @@ A pick goes to the place found in the fresh picture, never to the listed one: th
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 
 from hspc_live.core.chamber import Revisited
 from hspc_live.core.values import StageTarget
-from hspc_live.settings.chamber import ChamberSettings
+from hspc_live.settings.chamber import ChamberSettings, StageLimits
 from hspc_live.stages.mosaic import Look, Mosaic
-from hspc_live.stages.picking import PickingList
+from hspc_live.stages.picking import LeftOut, PickingList
 from hspc_live.stages.revisit import Picture, Revisit, match_revisit
+from hspc_live.stages.tiling import within
 
 
 def fields_of(
@@ -56,18 +58,30 @@ def revisited(found: Revisit) -> list[Revisited]:
 
 
 def pick_targets(
-    cells: Iterable[Revisited], pictures: Sequence[Picture], clear_um: float, first_number: int
-) -> list[StageTarget]:
+    cells: Iterable[Revisited],
+    pictures: Sequence[Picture],
+    clear_um: float,
+    limits: StageLimits,
+    first_number: int,
+) -> tuple[list[StageTarget], dict[str, int]]:
     """Where to send the stage for a pick: the fresh place of every cell that was found again, and still lies alone.
 
-    The edge of another object nearer than `clear_um`, in the fresh picture, keeps a cell from being picked.
+    A fresh place beyond `limits`, or the edge of another object nearer than `clear_um` in the fresh picture, keeps a
+    cell from being picked: how many, by reason, comes second.
     """
     looks = {picture.field: picture.looks for picture in pictures}
     targets: list[StageTarget] = []
+    kept_from: Counter[str] = Counter()
     for cell in cells:
-        if not cell.lost and _alone(cell, looks[cell.visit], clear_um):
+        if cell.lost:
+            continue
+        if not within(cell.x_um, cell.y_um, limits):
+            kept_from[LeftOut.OUT_OF_REACH.value] += 1
+        elif not _alone(cell, looks[cell.visit], clear_um):
+            kept_from[LeftOut.NEIGHBOUR_TOO_NEAR.value] += 1
+        else:
             targets.append(StageTarget(first_number + len(targets), cell.x_um, cell.y_um, cell.cell))
-    return targets
+    return targets, dict(sorted(kept_from.items()))
 
 
 def _alone(cell: Revisited, looks: Sequence[Look], clear_um: float) -> bool:

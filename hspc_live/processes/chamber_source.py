@@ -13,10 +13,10 @@ from hspc_live.core.protocols import SnapCamera, Stage
 from hspc_live.core.values import CameraInfo, StageInfo, StageTarget
 from hspc_live.processes.chamber_calibrate import calibrate_affine, check_calibration, looker
 from hspc_live.processes.chamber_motion import Rig
-from hspc_live.settings.chamber import Area, CircleArea, RectangleArea, StageLimits
+from hspc_live.settings.chamber import Area, CircleArea, RectangleArea
 from hspc_live.settings.chamber_run import ChamberRunSettings, GivenAffine, MeasuredAffine
 from hspc_live.stages.affine import Affine, AffineError, AffineFit, centred, nominal
-from hspc_live.stages.tiling import Point, approach, check_targets, footprint, plan_tiles
+from hspc_live.stages.tiling import Point, approach, check_targets, footprint, plan_tiles, reachable
 
 
 class LiveFields:
@@ -40,7 +40,7 @@ class LiveFields:
         unknown = sorted(set(exposure.fluorescence) - set(self._camera.channels))
         if unknown:
             raise DeviceError(f"the camera has no channel {unknown[0]!r}; it has {', '.join(self._camera.channels)}")
-        self._limits = _within(self._limits, stage)
+        self._limits = reachable(self._limits, stage)
         self._rig = Rig(
             self._stage,
             self._camera,
@@ -150,18 +150,6 @@ class LiveFields:
     def _target(self, x_um: float, y_um: float) -> StageTarget:
         number, self._next = self._next, self._next + 1
         return StageTarget(number, x_um, y_um)
-
-
-def _within(limits: StageLimits, stage: StageInfo) -> StageLimits:
-    """What both the settings and the stage allow. Raises DeviceError where that is nothing."""
-    (x0, x1), (y0, y1) = stage.x_limits_um, stage.y_limits_um
-    low = max(limits.x_min_um, x0), max(limits.y_min_um, y0)
-    high = min(limits.x_max_um, x1), min(limits.y_max_um, y1)
-    if low[0] >= high[0] or low[1] >= high[1]:
-        raise DeviceError(
-            f"chamber.limits leave nothing of the stage's travel, x {x0:g} to {x1:g} and y {y0:g} to {y1:g} µm"
-        )
-    return StageLimits(x_min_um=low[0], x_max_um=high[0], y_min_um=low[1], y_max_um=high[1])
 
 
 def _spread(area: Area) -> tuple[Point, ...]:

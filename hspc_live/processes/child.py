@@ -193,8 +193,8 @@ async def run_visitor(control: str, role: str, main: Main) -> None:
     Raises WireError when nobody answers at `control` in time.
     """
     child = Child(control, role, None)
+    report = asyncio.ensure_future(main(child))
     try:
-        report = asyncio.ensure_future(main(child))
         deadline = asyncio.get_running_loop().time() + VISIT_S
         while not report.done():
             await asyncio.wait({report}, timeout=0.1)
@@ -208,4 +208,6 @@ async def run_visitor(control: str, role: str, main: Main) -> None:
         if not child.welcome:
             raise WireError(f"nobody answers at {control}: is a run under way there?") from None
     finally:
+        report.cancel()  # Ctrl-C: the work ends before its link does
+        await asyncio.gather(report, return_exceptions=True)
         child.close()

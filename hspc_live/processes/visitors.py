@@ -61,7 +61,10 @@ class Visitors:
                 self._send(name, Answer(name, True, "ending" if isinstance(message, EndRun) else "stopping"))
                 return message
             case ArmNow() | DisarmNow() | SetGates() | AskStatus() | EndRun() | StopNow():
-                self._send(name, Answer(name, False, "the run is not under way yet, or ending", "HspcError"))
+                self._send(
+                    name,
+                    Answer(name, False, "the run is still starting (10 to 20 s), or ending: try again", "HspcError"),
+                )
             case _:
                 pass
         return None

@@ -39,22 +39,23 @@ class StillImage:
 def image_files(paths: list[Path]) -> list[Path]:
     """The files among `paths`; a folder stands for its PNG and TIFF files, by name.
 
-    Raises RecordingError for a folder without any. A path that does not exist is kept: reading it says so.
+    Hidden files are left out, and so is a file named twice. A path that does not exist, or a folder without any
+    picture, is kept: reading it says so.
     """
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise RecordingError(f"{path}: no PNG or TIFF file in this folder; name the files, or another folder")
-        files += inside
-    return files
+        inside = (p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+        files += sorted(p for p in inside if not p.name.startswith(".")) or [path]
+    return list({file.resolve(): file for file in files}.values())
 
 
 def read_image(path: Path) -> StillImage:
     """Read one picture. Raises RecordingError, naming the file and what to do."""
+    if path.is_dir():
+        raise RecordingError(f"{path}: no PNG or TIFF file in this folder; name the files, or another folder")
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -99,7 +100,12 @@ def _tiff(path: Path) -> tuple[NDArray[Any], float | None]:
                 raise RecordingError(f"{path}: a TIFF file without a picture; save it again")
             if page.bitspersample == 1:
                 raise RecordingError(f"{path}: one bit a pixel, a mask and no picture; give the grey image itself")
-            return page.asarray(), um_per_px
+            array = page.asarray()
+            if array.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                array = np.moveaxis(array, 0, -1)  # colours as planes, one after the other
+            if array.ndim == 3 and not page.extrasamples:  # the last is no alpha: it has to agree like the others
+                array = array[:, :, [*range(array.shape[2]), *[0] * (3 - array.shape[2])]]
+            return array, um_per_px
     # tifffile raises whatever the broken place raises: its own, struct's, zlib's (ValueError), imagecodecs missing
     except (
         tifffile.TiffFileError,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hspc_live.core.chamber import ChamberOutcome
 from hspc_live.core.errors import RecordingError
-from hspc_live.core.values import Classification
+from hspc_live.core.values import CellOutcome, Classification
 from hspc_live.recording.chamber_reader import open_chamber
 from hspc_live.recording.own_file import is_chamber
 from hspc_live.recording.reader import open_recording
@@ -45,13 +46,14 @@ class Sizes:
     def source(self) -> str:
         """Whose data it is, for a title."""
         names = ", ".join(self.files[:4]) + (f" and {len(self.files) - 4} more" if len(self.files) > 4 else "")
-        return f"Digital twin, simulated cells ({names})" if self.simulated else names
+        return f"{names} (digital twin, simulated cells)" if self.simulated else names
 
 
 def read_sizes(files: Sequence[Path], groups: Sequence[tuple[str, Path]] = (), min_score: float = 0.0) -> Sizes:
     """Read `files`, each cell under the class that its file gives it, and `groups`, each file under the name given.
 
-    A recording gives the predicted class of every classified cell whose best score is at least `min_score`. A segment
+    A recording gives the predicted class of every classified cell whose best score is at least `min_score`, unless the
+    run abstained on it. A segment
     JSON gives the accepted cells, the folder of their image as class. A CSV table has a column of diameters
     (`diameter_um`) and one of classes (`class`); without that, the file's name is the class.
 
@@ -97,7 +99,10 @@ def _recording(path: Path, name: str | None, min_score: float, sizes: Sizes) -> 
         records = cell_records(recording)
         sizes.simulated |= recording.info.model == TWIN
     for record in records:
-        _cell(record.classification, record.features, name, min_score, sizes)
+        if name is None and record.outcome is CellOutcome.ABSTAINED:
+            sizes.left_out["abstained on"] += 1
+        else:
+            _cell(record.classification, record.features, name, min_score, sizes)
 
 
 def _chamber(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
@@ -105,7 +110,9 @@ def _chamber(path: Path, name: str | None, min_score: float, sizes: Sizes) -> No
         cells = recording.cells()
         sizes.simulated |= recording.facts.camera.model == TWIN
     for cell in cells:
-        if cell.classification is not None:  # debris and clumps are no cells whose size could be asked for
+        if name is None and cell.outcome is ChamberOutcome.ABSTAINED:
+            sizes.left_out["abstained on"] += 1
+        elif cell.classification is not None:  # debris and clumps are no cells whose size could be asked for
             _cell(cell.classification, cell.features, name, min_score, sizes)
 
 

@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from hspc_live.settings.chamber import PickingSettings, PositionSettings, StageLimits
 from hspc_live.stages.mosaic import NS_PER_MIN, Seen
 from hspc_live.stages.path import short_path
+from hspc_live.stages.tiling import within
 
 NS_PER_S = 1_000_000_000
 
@@ -82,10 +83,10 @@ class PickingList:
     left_out: tuple[tuple[int, LeftOut], ...]
 
     def ledger(self) -> dict[str, Any]:
-        """The books: listed = picked + left_out{reason}."""
+        """The books: wanted = picked + left_out{reason}."""
         reasons = Counter(reason.value for _, reason in self.left_out)
         return {
-            "listed": len(self.picks) + len(self.left_out),
+            "wanted": len(self.picks) + len(self.left_out),
             "picked": len(self.picks),
             "left_out": {reason: reasons[reason] for reason in sorted(reasons)},
         }
@@ -117,7 +118,7 @@ def make_picking_list(
         seen = objects[place_of[cell.number]]
         sd, expires_s = place_now(seen, now_ns, settings, position)
         reason = None
-        if not (limits.x_min_um <= seen.x_um <= limits.x_max_um and limits.y_min_um <= seen.y_um <= limits.y_max_um):
+        if not within(seen.x_um, seen.y_um, limits):
             reason = LeftOut.OUT_OF_REACH
         elif position.k_sigma * place_now(seen, seen.seen_ns, settings, position)[0] > settings.tolerance_um:
             reason = LeftOut.POSITION_UNCERTAIN

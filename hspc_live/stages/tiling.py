@@ -13,7 +13,8 @@ from typing import assert_never
 
 import numpy as np
 
-from hspc_live.core.errors import SettingsError
+from hspc_live.core.errors import DeviceError, SettingsError
+from hspc_live.core.values import StageInfo
 from hspc_live.settings.chamber import Area, CircleArea, RectangleArea, StageLimits, TilingSettings
 from hspc_live.stages.affine import Affine
 
@@ -105,11 +106,27 @@ def path_um(tiles: Iterable[Tile], start: Point | None = None) -> float:
     return sum(math.dist(a, b) for a, b in pairwise(points))
 
 
+def reachable(limits: StageLimits, stage: StageInfo) -> StageLimits:
+    """What both the settings and the stage allow. Raises DeviceError where that is nothing."""
+    (x0, x1), (y0, y1) = stage.x_limits_um, stage.y_limits_um
+    low = max(limits.x_min_um, x0), max(limits.y_min_um, y0)
+    high = min(limits.x_max_um, x1), min(limits.y_max_um, y1)
+    if low[0] >= high[0] or low[1] >= high[1]:
+        raise DeviceError(
+            f"chamber.limits leave nothing of the stage's travel, x {x0:g} to {x1:g} and y {y0:g} to {y1:g} µm"
+        )
+    return StageLimits(x_min_um=low[0], x_max_um=high[0], y_min_um=low[1], y_max_um=high[1])
+
+
+def within(x_um: float, y_um: float, limits: StageLimits) -> bool:
+    """Whether a place lies in the limits; NaN lies nowhere."""
+    return limits.x_min_um <= x_um <= limits.x_max_um and limits.y_min_um <= y_um <= limits.y_max_um
+
+
 def check_targets(targets: Iterable[Point], limits: StageLimits) -> None:
     """Raise SettingsError naming the first target that is NaN or beyond the limits; else do nothing."""
     for x, y in targets:
-        inside = limits.x_min_um <= x <= limits.x_max_um and limits.y_min_um <= y <= limits.y_max_um
-        if not inside:  # NaN compares false, so it is caught here, too
+        if not within(x, y, limits):
             raise SettingsError(
                 f"stage target ({x:g}, {y:g}) µm is outside the limits of travel, x {limits.x_min_um:g} to "
                 f"{limits.x_max_um:g}, y {limits.y_min_um:g} to {limits.y_max_um:g} µm; nothing was moved"

@@ -61,6 +61,18 @@ def test_an_unreadable_file_among_good_ones(hspc_live, folder):
     assert [entry["file"] for entry in result["failed"]] == [str(folder / "c.png")]
 
 
+def test_one_image_without_a_scale_does_not_keep_the_others_from_being_done(hspc_live, folder):
+    for name in ("c", "e"):
+        tifffile.imwrite(
+            folder / f"{name}.ome.tif", field(), metadata={"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}, ome=True
+        )
+    said = hspc_live("segment", folder, "--json")
+    assert said.code == 10
+    result = json.loads(said.out)
+    assert [entry["file"].rpartition("/")[2] for entry in result["images"]] == ["c.ome.tif", "e.ome.tif"]
+    assert all("--um-per-px" in entry["error"] for entry in result["failed"]) and len(result["failed"]) == 2
+
+
 def test_the_pixel_size_is_asked_for_and_never_guessed(hspc_live, folder, tmp_path):
     said = hspc_live("segment", folder)
     assert said.code == 2 and "--um-per-px" in said.err and "a.png" in said.err

@@ -62,7 +62,7 @@ def test_a_recording_gives_the_predicted_classes(hspc_live, recording):
     found = said_json(hspc_live("sizes", recording, "--json"))
     assert [(group["class"], group["n"]) for group in found["groups"]] == [(name, 5) for name in CLASSES]
     assert of(found, "LT-HSC")["mean_um"] == pytest.approx(np.mean([7.0, 7.3, 7.6, 7.9, 8.2]))
-    assert found["left_out"] == {"not classified": 1} and "Digital twin" in found["source"]
+    assert found["left_out"] == {"not classified": 1} and "digital twin" in found["source"]
     sure = said_json(hspc_live("sizes", recording, "--json", "--min-score", "0.5"))
     assert [group["n"] for group in sure["groups"]] == [4, 4, 4]
 

@@ -187,6 +187,20 @@ def test_an_area_out_of_reach_is_refused_before_anything_moves(small: Small, cha
     assert (devices.stage.position().x_um, devices.stage.position().y_um) == (0.0, 0.0)
 
 
+def test_a_cell_that_the_stage_cannot_bring_to_the_middle_is_no_pick(small: Small) -> None:
+    """The last fields reach beyond the stage's own travel, which the settings do not know of."""
+    given = "calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}"
+    tight = ["camera.twin.stage.x_limits_um=[-120, 120]", "camera.twin.stage.y_limits_um=[-120, 120]"]
+    report, _ = go(small(given, "chamber.tiling.approach=any", *tight), revisit=True)
+    balanced(report)
+    assert report.summary["picking"]["left_out"]["out_of_reach"] > 0
+    places = [(pick.x_um, pick.y_um) for pick in report.listed.picks]
+    places += [(target.x_um, target.y_um) for target in report.targets]
+    assert len(report.targets) > 3 and all(max(abs(x), abs(y)) <= 120 for x, y in places)
+    second = report.summary["revisit"]
+    assert second["pickable"] + sum(second["not_pickable"].values()) == second["refound"]
+
+
 def test_a_field_that_never_stands_still_is_dropped_and_counted(small: Small) -> None:
     given = "calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}"
     swinging = ["camera.twin.stage.ringing_um=30", "camera.twin.stage.settle_ms=100000"]

@@ -109,7 +109,7 @@ def test_broken_files_are_refused(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     refused(tmp_path / "text.png", "neither PNG nor TIFF")
     refused(tmp_path / "missing.png", "cannot be read")
-    refused(tmp_path, "cannot be read")
+    refused(tmp_path, "no PNG or TIFF")
 
 
 def test_a_folder_stands_for_its_pictures(tmp_path):
@@ -117,6 +117,17 @@ def test_a_folder_stands_for_its_pictures(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "notes.txt").touch()
     assert [p.name for p in image_files([tmp_path])] == ["a.tif", "b.png", "c.TIFF"]
+    (tmp_path / "._a.tif").touch()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecordingError, match="no PNG or TIFF"):
-        image_files([tmp_path / "empty"])
+    found = image_files([tmp_path, tmp_path / "empty", tmp_path / "a.tif"])
+    assert [p.name for p in found] == ["a.tif", "b.png", "c.TIFF", "empty"], "hidden files out, none twice"
+    refused(tmp_path / "empty", "no PNG or TIFF")
+
+
+def test_colours_in_planes_and_two_samples(tmp_path):
+    grey = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
+    tifffile.imwrite(tmp_path / "planes.tif", np.stack([grey] * 3), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_image(tmp_path / "planes.tif").pixels, grey)
+    two = np.stack([grey, grey[::-1]], axis=-1)
+    tifffile.imwrite(tmp_path / "two.tif", two, photometric="minisblack", planarconfig="contig", extrasamples=[])
+    refused(tmp_path / "two.tif")

@@ -59,7 +59,7 @@ def test_each_reason_is_booked():
     [pick] = found.picks
     assert (pick.cell, pick.order, pick.outlet, pick.nearest_um) == (0, 1, "keep", 100.0)
     books = found.ledger()
-    assert books["listed"] == books["picked"] + sum(books["left_out"].values()) == 7
+    assert books["wanted"] == books["picked"] + sum(books["left_out"].values()) == 7
 
 
 crowds = st.lists(
@@ -136,7 +136,7 @@ def test_unknown_or_repeated_cells_are_refused_and_nobody_wanted_is_an_empty_lis
         listing([wanted(5)], [seen(0, 0, 0)])
     with pytest.raises(ValueError, match="named once"):
         listing([wanted(0), wanted(0)], [seen(0, 0, 0)])
-    assert listing([], []).ledger() == {"listed": 0, "picked": 0, "left_out": {}}
+    assert listing([], []).ledger() == {"wanted": 0, "picked": 0, "left_out": {}}
 
 
 places = st.lists(st.tuples(st.floats(-1000, 1000), st.floats(-1000, 1000)), max_size=40).map(
