@@ -51,7 +51,7 @@ def test_units_stand_in_the_heads_and_the_books_in_the_json(tmp_path):
     assert {"x_um", "position_sd_um", "expires_in_s"} <= set(heads)
     document = json.loads(whole.read_text())
     assert document["run"] == "a run"
-    assert document["ledger"] == {"listed": 2, "picked": 1, "left_out": {"neighbour_too_near": 1}}
+    assert document["ledger"] == {"wanted": 2, "picked": 1, "left_out": {"neighbour_too_near": 1}}
     assert document["left_out"] == [{"cell": 9, "reason": "neighbour_too_near"}]
 
 
