@@ -27,7 +27,7 @@ from hspc_live.settings.segment import SegmentSettings
 from hspc_live.stages.field import FieldSegmenter
 
 UM_PER_PX = 0.25
-WINDOW_PX = 9
+WINDOW_PX = 7
 SMALLEST_PX = 500
 APART_PX = 20
 DISC_PX = 5  # 3 is quicker, and finds and outlines the cells less well
