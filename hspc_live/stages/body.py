@@ -1,16 +1,17 @@
-"""Outlines of large, crisp cells in a still image, one region of it at a time.
+"""Which bodies a still field holds: at coarse scale, by their own contrast, touching ones parted.
 
 In flow an outline is drawn against the noise of a film's background. In a still field of cells at high magnification
 the light that a cell throws around it (fringes, the halo of a globe) stands far above the noise too, and cells of one
-field differ in contrast several times. What tells a cell from its surroundings is its own contrast: its texture and
-flanks fill it, and fall off at its edge. So the edge is drawn where what is shown falls below a share of what the
-object itself reaches. Gain, offset and the scale of grey values cancel.
+field differ in contrast several times. What tells a cell from its surroundings is its own contrast. So a region is
+looked at under a rising bar: where it falls apart each piece goes on by itself, until the bar is a share of what the
+piece itself reaches. Gain, offset and the scale of grey values cancel. Where exactly the edge lies is `rim`'s matter.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -18,197 +19,269 @@ import numpy as np
 
 from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
-from hspc_live.stages.foreground import BRIDGE_UM, HALO_UM, SMOOTHING_UM, Mask, Outline, contours, square
-from hspc_live.stages.segment import SUSPECT
+from hspc_live.stages.foreground import Mask, Outline, contours, square
+from hspc_live.stages.lobes import Lobes
+from hspc_live.stages.piece import Lengths, Piece, own_level, weighted_median
 from hspc_live.stages.shape import healed
-from hspc_live.stages.split import part, peaks
 
-# Where the edge lies, as a share of the object's level (`_level`): about half of its root mean square, as for any
-# blurred step. A smooth cell shows little between its flanks: where its outline breaks up, a lower edge is tried.
-EDGES = (0.35, 0.26, 0.2)
-WHOLE = 0.9  # share of an object's core that an unbroken outline holds
-CORE_UM = 1.5  # so far inside the region where anything shows an object is sure to have begun
-NECK = 0.85  # shallower than in flow (`split.NECK`): settled cells press against each other, and are not round
-LOPSIDED = 0.5  # in DIC: only darker or only brighter than the field, so no whole phase object in focus
-BLEB = 0.65  # inscribed radius, in that of the largest lobe: what is smaller is no cell of its own
-BENT = 0.9  # solidity below which an object may be touching cells
-SMOOTH = 0.94  # solidity above which an outline has no bite worth filling
-HEAL_UM = 5.0  # bites up to this wide are filled
-OPEN_UM = 1.75  # what is thinner than this (spikes, fringes) is no part of a cell
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lengths:
-    """The lengths of this module in camera pixels: as odd widths, discs, and an area."""
-
-    smooth_px: int
-    halo_px: int
-    bridge: Mask
-    open: Mask
-    core: Mask
-    heal_px: int
-    smallest_px: float
-
-    @staticmethod
-    def of(um_per_px: float, min_diameter_um: float) -> Lengths:
-        """The lengths for `um_per_px`; bodies smaller than `min_diameter_um` are not looked for."""
-
-        def odd(um: float) -> int:
-            return 2 * max(0, round((um / um_per_px - 1) / 2)) + 1
-
-        return Lengths(
-            smooth_px=odd(SMOOTHING_UM),
-            halo_px=odd(2 * HALO_UM),
-            bridge=_disc(max(3, odd(BRIDGE_UM[Modality.DIC]))),
-            open=_disc(odd(OPEN_UM)),
-            core=square(odd(2 * CORE_UM)),
-            heal_px=odd(HEAL_UM),
-            smallest_px=np.pi / 4 * (min_diameter_um / um_per_px) ** 2,
-        )
+SHARE = 0.25  # of an object's level (`piece.own_level`): what shows less is not of it
+RISING = 1.5  # by how much the bar is raised at a time
+SHOWN = 1 / 3  # share of what an outline encloses that shows something; a fringe around nothing is no body
+FULL = 0.8  # the same where the outline is bent, and may run around a void among cells
+CROWD = 3.0  # area of a piece, in those of the image's cells, that gaps are bridged no more
+FAINT = 0.36  # of the usual cell's contrast in the same image: remains, ghosts, dust
+LOPSIDED = 0.35  # in DIC: only darker or only brighter than the field, so no whole phase object in focus
+COMPACT = 0.04  # hull deformation of two flanks that may be one cell
+ROUND = 0.97  # `Finder._roundness` that is good enough
+MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by a second way, too
+SMOOTH = 0.97  # solidity above which an outline has no bite worth filling
+PARTING = 0.3  # of a piece's level: its necks are looked for in what shows more
+WEDGE = 0.8  # area between two round cells that a disc closes, in that of its square: about half at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """One body in a region: its mask (0/1, the region's size), and root mean square and mean of the light in it."""
+    """One body: its outline (n, 1, 2) in coarse pixels; root mean square of the light in it, its level, and the
+    illumination there, about 1.
 
-    mask: Mask
+    `lopsided` is how far it is only brighter or only darker than the field: 0 (as much of both) to 1. DIC shows the
+    slope of the light path, and what goes up on one flank of a cell comes down on the other, so a phase object is near
+    0 whatever its form. What absorbs, or lies on another surface far from focus, is near 1.
+    """
+
+    outline: Outline
     rms: float
-    mean: float
+    lopsided: float
+    level: float
+    lamp: float
 
-    @property
-    def lopsided(self) -> float:
-        """How far the body is only brighter or only darker than the field: 0 (as much of both) to 1.
 
-        DIC shows the slope of the light path, and what goes up on one flank of a cell comes down on the other, so a
-        phase object is near 0 whatever its form. What absorbs, or lies on another surface far from focus, is near 1.
+class Finder:
+    """Finds the bodies of one picture: `light` around 0 at coarse scale, its `amplitude`, `strength` by `strength_of`.
+
+    What has no higher level than `least` is no body. `lamp` tells the illumination at (x, y), about 1: what is lit less
+    shows less.
+    """
+
+    def __init__(
+        self,
+        light: Light,
+        amplitude: Light,
+        strength: Light,
+        least: float,
+        lamp: Callable[[int, int], float],
+        lengths: Lengths,
+        modality: Modality,
+    ) -> None:
+        self._light = light
+        self._amplitude = amplitude
+        self._least = least
+        self._lamp = lamp
+        self._strength = strength
+        self._lengths = lengths
+        self._modality = modality
+
+    def pieces(self, region: Outline, where: Mask, bar: float) -> list[Piece]:
+        """What one region of `where` (0/1) falls into, each piece a body or touching ones; all in it shows `bar`."""
+        return self._resolved(Piece.of(region, where), bar)
+
+    def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
+        """The bodies that the pieces of a whole picture are made of, touching ones parted."""
+        pieces = self._rejoined(list(pieces))
+        bent = [piece.bent for piece in pieces]
+        levels = [own_level(piece.mask, self._strength[piece.here]) for piece in pieces]
+        even = [level / self._lamp_at(piece) for level, piece in zip(levels, pieces, strict=True)]
+        areas = [cv2.contourArea(piece.outline) for piece in pieces]
+        single = [i for i, several in enumerate(bent) if not several]
+        usual = weighted_median([areas[i] for i in single], [areas[i] * levels[i] for i in single])
+        # rings of dust and shadows far from focus are wide, many, and no bodies
+        faint = FAINT * weighted_median(even, [area * shown for area, shown in zip(areas, even, strict=True)])
+        found: list[Body] = []
+        for piece, several, level, shown in zip(pieces, bent, levels, even, strict=True):
+            if shown < faint:
+                continue
+            inner = [piece]
+            if several and piece.area > CROWD * usual > 0:  # bridging may have joined neighbours
+                inner = self._above(piece, SHARE * level, self._lengths.open) or inner
+            for one in inner:
+                parts = self._parted(one, usual) if one.bent else []
+                found += parts or [self._weigh(self._healed(one))]
+        return found
+
+    def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
+        if piece.area < self._lengths.smallest_px:
+            return []
+        level = own_level(piece.mask, self._strength[piece.here])
+        if level < self._least * self._lamp_at(piece):
+            return []
+        wanted = SHARE * level
+        # one step at a time where there may be several: a faint one next to a bright one is gone at the latter's bar
+        above = min(wanted, max(RISING * bar, wanted / 4)) if piece.bent else wanted
+        while above > 1.1 * bar:
+            inner = self._rejoined(self._above(piece, above), piece)
+            # only flanks of what is no flank itself: the bar was too high, the object is broken up
+            if any(not self._is_flank(one) for one in inner) or (inner and self._is_flank(piece)):
+                return [smaller for one in inner for smaller in self._resolved(one, above)]
+            above = math.sqrt(above * bar)
+        if piece.area >= SHOWN * cv2.contourArea(piece.outline):
+            return [piece]
+        # a ring or a net around nothing: no body, but it may be made of some
+        return [smaller for one in self._above(piece, RISING * bar) for smaller in self._resolved(one, RISING * bar)]
+
+    def _above(self, piece: Piece, bar: float, bridge: Mask | None = None) -> list[Piece]:
+        """What of a piece lies above `bar`, gaps bridged, holes filled and spikes taken off."""
+        clear = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
+        margin = self._lengths.bridge_px
+        wide = cv2.copyMakeBorder(clear, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(0,))
+        closed = cast(
+            "Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.bridge if bridge is None else bridge)
+        )
+        for outline in self._large(closed):
+            whole = Piece.of(outline)
+            shown = cv2.countNonZero(whole.mask & closed[whole.here])
+            if shown >= FULL * whole.area or (shown >= SHOWN * whole.area and not whole.bent):
+                closed[whole.here] |= whole.mask
+        opened = cast("Mask", cv2.morphologyEx(closed, cv2.MORPH_OPEN, self._lengths.open))
+        opened = np.ascontiguousarray(opened[margin:-margin, margin:-margin])
+        return [Piece.of(outline, opened, (piece.x, piece.y)) for outline in self._large(opened)]
+
+    def _rejoined(self, pieces: list[Piece], whole: Piece | None = None) -> list[Piece]:
+        """The pieces, the bright and the dark flank of one cell joined: what of `whole` lies in the hull of both."""
+        if self._modality is Modality.BRIGHTFIELD or len(pieces) < 2:
+            return pieces
+        sides = [self._side(piece) for piece in pieces]
+        pairs: list[tuple[float, int, int, Outline]] = []
+        bright_ones = [(i, pieces[i]) for i, side in enumerate(sides) if side > LOPSIDED]
+        dark_ones = [(i, pieces[i]) for i, side in enumerate(sides) if side < -LOPSIDED]
+        for i, bright in bright_ones:
+            for j, dark in dark_ones:
+                if _near(bright, dark):
+                    hull = cast("Outline", cv2.convexHull(np.concatenate((bright.outline, dark.outline))))
+                    area, perimeter = cv2.contourArea(hull), cv2.arcLength(hull, True)
+                    round_enough = 1.0 - 2.0 * math.sqrt(math.pi * area) / perimeter < COMPACT
+                    if round_enough and cv2.contourArea(bright.outline) + cv2.contourArea(dark.outline) > SHOWN * area:
+                        pairs.append((area, i, j, hull))
+        if not pairs:
+            return pieces
+        joined: dict[int, Piece] = {}
+        gone: set[int] = set()
+        for _, i, j, hull in sorted(pairs, key=lambda pair: pair[0]):
+            if not gone & {i, j}:
+                both = Piece.of(hull)
+                if whole is not None:
+                    both = Piece(both.x, both.y, both.mask & whole.cut(both), hull)
+                if abs(self._side(both)) < LOPSIDED:
+                    gone |= {i, j}
+                    joined[i] = both
+        return [joined.get(i, piece) for i, piece in enumerate(pieces) if i in joined or i not in gone]
+
+    def _large(self, mask: Mask) -> list[Outline]:
+        return [one for one in contours(mask, every_pixel=False) if cv2.contourArea(one) >= self._lengths.smallest_px]
+
+    def _parted(self, piece: Piece, usual: float) -> list[Body]:
+        """The touching cells that a piece is made of; none if it is one cell, or would fall into crumbs.
+
+        `usual` is the area of the image's cells, 0 where it is not known.
         """
-        return abs(self.mean) / self.rms if self.rms > 0 else 1.0
+        whole = self._filled(piece.mask)
+        # bridging fills necks; without it a cell with a wide open bay falls apart
+        best = self._parts(piece, whole, whole, usual)
+        if piece.area > MORE * usual and self._roundness(best, piece.area) < ROUND:
+            bar = PARTING * own_level(piece.mask, self._strength[piece.here])
+            above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
+            clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
+            if clear.any():
+                other = self._parts(piece, clear, whole, usual)
+                best = max((best, other), key=lambda parts: self._roundness(parts, piece.area))
+        return [self._weigh(self._healed(part)) for part in best] if len(best) > 1 else []
+
+    def _parts(self, piece: Piece, mask: Mask, whole: Mask, usual: float) -> list[Piece]:
+        lobes = Lobes.of(mask, whole)
+        lobes.join(usual)
+        if self._modality is Modality.DIC and len(lobes.roots) > 1:
+            self._join_flanks(lobes, piece)
+        lines = [self._large(lobes.mask(i)) for i in lobes.roots]
+        corner = (piece.x, piece.y)
+        return [Piece.of(max(some, key=cv2.contourArea), None, corner) for some in lines if some]
+
+    def _roundness(self, parts: list[Piece], area: float) -> float:
+        """How well parts look like cells, at most about 1: how much of their hulls they fill; flanks count for none."""
+        total = 0.0
+        for part in parts:
+            if not self._is_flank(part):
+                inside = cv2.contourArea(part.outline)
+                total += inside * inside / cv2.contourArea(cv2.convexHull(part.outline))
+        return total / area
+
+    def _join_flanks(self, lobes: Lobes, piece: Piece) -> None:
+        """Join lobes that are the bright and the dark flank of one cell, once for each."""
+        masks = {i: lobes.mask(i) for i in lobes.roots}
+        sides = {i: self._side(replace(piece, mask=mask)) for i, mask in masks.items()}
+        bright, dark = (
+            [i for i, side in sides.items() if side > LOPSIDED],
+            [i for i, side in sides.items() if side < -LOPSIDED],
+        )
+        for i in bright:
+            for j in dark:
+                if lobes.meet(i, j):
+                    both = max(contours(masks[i] | masks[j], every_pixel=False), key=cv2.contourArea)
+                    if not Piece.of(both).bent:
+                        lobes.unite(i, j)
+                        dark.remove(j)
+                        break
+
+    def _filled(self, mask: Mask) -> Mask:
+        """A mask with its holes and bays filled; its necks stay as they are.
+
+        A smooth cell shows little within and along the shear axis. What a disc closes is a bay if it holds a hole, or
+        is larger than the wedge between two round cells, which ends where the disc no longer fits.
+        """
+        margin = self._lengths.seal.shape[0]
+        wide = cast("Mask", cv2.copyMakeBorder(mask, *4 * (margin,), cv2.BORDER_CONSTANT, value=(0,)))
+        cv2.drawContours(wide, contours(wide, every_pixel=False), -1, 1, cv2.FILLED)
+        closed = cast("Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.seal))
+        filled = np.zeros_like(closed)
+        cv2.drawContours(filled, contours(closed, every_pixel=False), -1, 1, cv2.FILLED)
+        _, labels, boxes, _ = cv2.connectedComponentsWithStats(filled - wide, connectivity=4)
+        bays = boxes[:, cv2.CC_STAT_AREA] > WEDGE * margin**2
+        bays[labels[filled > closed]] = True
+        bays[0] = False
+        wide = wide | bays[labels].view(np.uint8)
+        return np.ascontiguousarray(wide[margin:-margin, margin:-margin])
+
+    def _healed(self, piece: Piece) -> Piece:
+        """One cell with its bites filled: where its outline runs along the shear axis, a smooth cell shows none.
+
+        A disc as wide as this would fill the neck between two cells; here they are parted already.
+        """
+        if cv2.contourArea(piece.outline) > SMOOTH * cv2.contourArea(cv2.convexHull(piece.outline)):
+            return Piece.of(piece.outline)
+        outline = max(contours(healed(piece.mask, self._lengths.heal_px), every_pixel=False), key=cv2.contourArea)
+        return Piece.of(outline, None, (piece.x, piece.y))
+
+    def _is_flank(self, piece: Piece) -> bool:
+        """In DIC half a cell is only bright or only dark."""
+        if self._modality is Modality.BRIGHTFIELD:
+            return False
+        return abs(self._side(piece)) > LOPSIDED
+
+    def _side(self, piece: Piece) -> float:
+        """Brighter or darker than the field: 1 (all of it) to -1."""
+        mean, sd = cv2.meanStdDev(self._amplitude[piece.here], mask=piece.mask)
+        return float(mean[0, 0]) / max(math.hypot(mean[0, 0], sd[0, 0]), 1e-9)
+
+    def _weigh(self, piece: Piece) -> Body:
+        mean, sd = (float(a[0, 0]) for a in cv2.meanStdDev(self._light[piece.here], mask=piece.mask))
+        level = own_level(piece.mask, self._strength[piece.here])
+        return Body(piece.outline, math.hypot(mean, sd), abs(self._side(piece)), level, self._lamp_at(piece))
+
+    def _lamp_at(self, piece: Piece) -> float:
+        height, width = piece.mask.shape
+        return self._lamp(piece.x + width // 2, piece.y + height // 2)
 
 
-def bodies(light: Light, grey: float, where: Mask, floor: float, lengths: Lengths, modality: Modality) -> list[Body]:
-    """The bodies in one region, touching ones parted.
-
-    `light` (height, width) is the region's light around `grey`, in counts, `where` (0/1, same shape) the part of it to
-    look in; what shows less than `floor` counts is no body.
-    """
-    width = lengths.smooth_px
-    smooth = cast("Light", cv2.blur(light, (width, width), borderType=cv2.BORDER_REPLICATE))
-    smooth -= np.float32(grey)
-    strength = _strength(smooth, lengths, modality)
-    found = _outlined(where, smooth, strength, floor, lengths, modality)
-    if len(found) > 1:  # each at its own level, not at the brightest one's
-        again = [_outlined(mask, smooth, strength, floor, lengths, modality) for mask in found]
-        found = [inner[0] if len(inner) == 1 else mask for mask, inner in zip(found, again, strict=True)]
-    return [_weigh(_whole(mask, lengths), smooth) for mask in found]
-
-
-def _strength(smooth: Light, lengths: Lengths, modality: Modality) -> Light:
-    """How much of an object each pixel shows, ≥ 0.
-
-    DIC: bright and dark alike. Brightfield: a cell is dark with a bright fringe that is not its own, so what is bright
-    counts only where it reaches half of the strongest signal within `foreground.HALO_UM`.
-    """
-    strength = np.abs(smooth)
-    if modality is Modality.DIC:
-        return strength
-    near = cv2.dilate(strength, square(lengths.halo_px))
-    bright = cv2.compare(cv2.add(smooth, smooth), near, cv2.CMP_GE)
-    return cast("Light", cv2.max(cv2.bitwise_and(strength, strength, mask=bright), -smooth))
-
-
-def _outlined(
-    where: Mask, smooth: Light, strength: Light, floor: float, lengths: Lengths, modality: Modality
-) -> list[Mask]:
-    """The bodies that an edge at their common level leaves of `where`, touching ones parted."""
-    level = _level(where, strength)
-    mask = _unbroken(where, strength, [max(floor, share * level) for share in EDGES], lengths)
-    outlines = contours(mask, every_pixel=False)
-    kept: list[Mask] = []
-    for outline in outlines:
-        if cv2.contourArea(outline) < lengths.smallest_px:
-            continue
-        one = mask
-        if len(outlines) > 1:
-            one = np.zeros_like(mask)
-            cv2.drawContours(one, [outline], -1, 1, cv2.FILLED)
-        parts = _parted(one, lengths) if _may_be_several(outline) else []
-        # a part of a cell shows one flank only
-        if modality is Modality.DIC and any(_weigh(mask, smooth).lopsided > LOPSIDED for mask in parts):
-            parts = []
-        kept += parts or [one]
-    return kept
-
-
-def _parted(mask: Mask, lengths: Lengths) -> list[Mask]:
-    """The touching cells that `mask` is made of, without blebs; none if it is one cell, or would fall into crumbs."""
-    cells = peaks(mask, NECK)
-    cells = cells[cells[:, 2] >= BLEB * cells[0, 2]]
-    parts = part(mask, cells) if len(cells) > 1 else []
-    return parts if all(cv2.countNonZero(one) >= lengths.smallest_px for one in parts) else []
-
-
-def _unbroken(where: Mask, strength: Light, edges: list[float], lengths: Lengths) -> Mask:
-    """What the highest of `edges` encloses that does not break the object up.
-
-    If all do, there are two cases. In a wide faint region (a ring of dust, a fringe) lies one compact object: the first
-    edge is right. Or a smooth cell shows two flanks and nothing between: then it is the region itself.
-    """
-    core = cast("Mask", cv2.erode(where, lengths.core))
-    wanted = WHOLE * cv2.countNonZero(core)
-    inside = cast("Light", cv2.bitwise_and(strength, strength, mask=where))
-    masks = []
-    for edge in edges:
-        masks.append(_closed(inside, edge, lengths))
-        if cv2.countNonZero(masks[-1] & core) >= wanted:
-            return masks[-1]
-    first = masks[0]
-    if _compact(first, lengths):
-        return first
-    region = healed(where, lengths.heal_px)
-    return region if _compact(region, lengths) else first
-
-
-def _whole(mask: Mask, lengths: Lengths) -> Mask:
-    """One cell's `mask` with its bites filled: where its outline runs along the shear axis, a smooth cell shows none.
-
-    A disc as wide as this would fill the neck between two cells; here they are parted already.
-    """
-    outline = max(contours(mask, every_pixel=False), key=cv2.contourArea)
-    if cv2.contourArea(outline) > SMOOTH * cv2.contourArea(cv2.convexHull(outline)):
-        return mask
-    return healed(mask, lengths.heal_px)
-
-
-def _compact(mask: Mask, lengths: Lengths) -> bool:
-    largest = max(contours(mask, every_pixel=False), key=cv2.contourArea, default=None)
-    return largest is not None and cv2.contourArea(largest) >= lengths.smallest_px and not _may_be_several(largest)
-
-
-def _may_be_several(outline: Outline) -> bool:
-    """Whether an outline is bent or long enough to be that of touching cells."""
-    hull = cv2.convexHull(outline)
-    area, perimeter = cv2.contourArea(hull), cv2.arcLength(hull, True)
-    return 1.0 - 2.0 * math.sqrt(math.pi * area) / perimeter > SUSPECT or cv2.contourArea(outline) < BENT * area
-
-
-def _level(where: Mask, strength: Light) -> float:
-    """The mean of `strength` inside `where`, each pixel weighted by itself: faint surroundings hardly pull it down."""
-    mean, sd = (float(v[0, 0]) for v in cv2.meanStdDev(strength, mask=where))
-    return (mean * mean + sd * sd) / mean if mean > 0 else 0.0
-
-
-def _closed(strength: Light, level: float, lengths: Lengths) -> Mask:
-    """What lies above `level` with its gaps bridged, its holes filled and its spikes taken off."""
-    clear = (strength > level).view(np.uint8)
-    closed = cast("Mask", cv2.morphologyEx(clear, cv2.MORPH_CLOSE, lengths.bridge))
-    cv2.drawContours(closed, contours(closed, every_pixel=False), -1, 1, cv2.FILLED)
-    return cast("Mask", cv2.morphologyEx(closed, cv2.MORPH_OPEN, lengths.open))
-
-
-def _weigh(mask: Mask, smooth: Light) -> Body:
-    mean, sd = (float(v[0, 0]) for v in cv2.meanStdDev(smooth, mask=mask))
-    return Body(mask, (mean * mean + sd * sd) ** 0.5, mean)
-
-
-def _disc(width_px: int) -> Mask:
-    return cast("Mask", cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px)))
+def _near(a: Piece, b: Piece) -> bool:
+    """Whether two pieces may fill a good part of what lies about both."""
+    right, low = max(a.x + a.mask.shape[1], b.x + b.mask.shape[1]), max(a.y + a.mask.shape[0], b.y + b.mask.shape[0])
+    box = (right - min(a.x, b.x)) * (low - min(a.y, b.y))
+    return bool(box * np.pi / 4 * SHOWN < a.mask.size + b.mask.size)

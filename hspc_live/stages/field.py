@@ -8,6 +8,7 @@ depend on it but for the smallest diameter.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,20 +18,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hspc_live.core.crop import CropGeometry, cut_all
+from hspc_live.core.crop import CropGeometry, Light, cut_all
 from hspc_live.core.values import OBJECT_DTYPE, FrameResult, Modality, Pixels, Reject
 from hspc_live.settings.segment import SegmentSettings
-from hspc_live.stages.body import LOPSIDED, Lengths, bodies
+from hspc_live.stages.body import FAINT, LOPSIDED, Finder
 from hspc_live.stages.exposure import camera_top, frame_alarms
-from hspc_live.stages.foreground import BRIDGE_UM, Mask, Outline, contours, square
+from hspc_live.stages.foreground import Mask, Outline, contours, square
+from hspc_live.stages.piece import SMOOTHING_PX, Lengths, Piece, level_of, strength_of, weighted_median
+from hspc_live.stages.rim import draw
 from hspc_live.stages.segment import Segmenter
 from hspc_live.stages.shape import RIM_UM, Object, measure
 from hspc_live.stages.still import Memory, Still, still_of
 
-FAINT = 0.25  # of the usual cell's contrast in the same image: remains, ghosts, dust
 UNRESOLVED = 3.0  # area, in those of the largest cell: a clump that could not be parted
 SMALL = 0.2  # area, in those of the usual cell in the same image: under 0.45 of its diameter
-SHARD = 0.11  # hull deformation of no settled cell: crystals, shards, fibres; an ellipse of 1 : 2.2 has it
+SHARD = 0.105  # hull deformation of no settled cell: crystals, shards, fibres; an ellipse of 1 : 2.2 has it
+PAIR = 1.6  # area, in that of the usual cell: with a shard's outline, touching cells that could not be parted,
+THICK = 0.6  # if the inscribed circle is as large as this, in the usual cell's radius
+SMOOTHED = 0.375  # what `piece.SMOOTHING_PX` leaves of white noise's standard deviation
+FAR_BELOW = 0.08  # of the picture's level; an object reaches `FAINT` of it, and ends at `body.SHARE` of what it reaches
 SPECK_UM = 1.5  # what is smaller across is grain: not listed, and spoils no crop
 
 
@@ -81,7 +87,6 @@ class FieldSegmenter(Segmenter):
 
     def __init__(self, settings: SegmentSettings, um_per_px: float, modality: Modality, geometry: CropGeometry) -> None:
         super().__init__(settings, um_per_px, modality, geometry)
-        self._lengths = Lengths.of(um_per_px, settings.min_diameter_um)
         self._memory = Memory()
 
     def field(self, pixels: Pixels, index: int = 0, captured_ns: int = 0) -> FieldResult:
@@ -103,7 +108,6 @@ class FieldSegmenter(Segmenter):
             still = still_of(pixels, self._um, self._memory)
             found, everything, over_cap = self._find_still(still)
             noise = still.noise_sd * still.step  # of one camera pixel
-            self._show_rims(still, found)
             judged = [(self._judge(f.item, pixels, still.light, everything, noise, low, high, top), f) for f in found]
             judged.sort(key=lambda pair: pair[0][:2])
             count = 0
@@ -137,57 +141,58 @@ class FieldSegmenter(Segmenter):
 
     def _find_still(self, still: Still) -> tuple[list[_Found], Mask, int]:
         """The objects, a mask 0/1 of everything found, and how many beyond the cap were left unmeasured."""
-        floor = self._settings.noise_factor * still.noise_sd
-        bridge = 2 * max(1, round(BRIDGE_UM[Modality.DIC] / self._um / still.step / 2)) + 1
+        lengths = Lengths.of(self._um * still.step, self._settings.min_diameter_um)
+        light = cast("Light", cv2.GaussianBlur(still.coarse, (3, 3), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE))
+        strength = strength_of(still.coarse, still.noise_sd, lengths, self._modality)
+        floor = self._settings.noise_factor * SMOOTHED * still.noise_sd
+        # what stays far below what the picture's objects show is none of them, and need not be looked through
+        shown = level_of(strength[::2, ::2], floor)
+        bar = max(floor, FAR_BELOW * shown)
         # a mask of what is empty, opened, is one of what is not, its gaps bridged
-        empty = cv2.morphologyEx(cv2.inRange(still.coarse, (-floor,), (floor,)), cv2.MORPH_OPEN, square(bridge))
-        closed = cast("Mask", cv2.bitwise_not(empty))
+        empty = cv2.morphologyEx(cv2.inRange(strength, (-1.0,), (bar,)), cv2.MORPH_OPEN, square(lengths.bridge_px))
+        shows = cast("Mask", (empty == 0).view(np.uint8))
         # largest first: cells must not lose their place under the cap to specks
-        regions = sorted(contours(closed, every_pixel=False), key=cv2.contourArea, reverse=True)
-        least = self._lengths.smallest_px / still.step**2
-        found: list[_Found] = []
+        regions = sorted(contours(shows, every_pixel=False), key=cv2.contourArea, reverse=True)
+        finder = Finder(light, still.amplitude(light), strength, FAINT / 2 * shown, still.lamp, lengths, self._modality)
+        pieces: list[Piece] = []
         rest: list[Outline] = []
-        over_cap = 0
         for outline in regions:
-            large = cv2.contourArea(outline) >= least
-            inside = self._bodies(still, outline, floor) if large and len(found) < self._settings.max_objects else []
-            found += inside
+            large = cv2.contourArea(outline) >= lengths.smallest_px
+            inside = finder.pieces(outline, shows, bar) if large else []
+            pieces += inside
             if not inside:
                 rest.append(outline)
-                over_cap += large and len(found) >= self._settings.max_objects
+        bodies = finder.bodies(pieces)
+        bodies.sort(key=lambda body: cv2.contourArea(body.outline), reverse=True)
+        over_cap = max(0, len(bodies) - self._settings.max_objects)
+        beyond = bodies[self._settings.max_objects :]
+        bodies = bodies[: self._settings.max_objects]
+        outlines = draw(still, bodies, floor, self._um, self._modality)
+        found = [
+            _Found(
+                measure(outline),
+                body.rms / body.lamp,
+                debris=self._modality is Modality.DIC and body.lopsided > LOPSIDED,
+            )
+            for body, outline in zip(bodies, outlines, strict=True)
+        ]
         found, usual = self._compare(found, still.light.shape)
         everything = np.zeros(still.light.shape, np.uint8)
         for thing in found:
             _stamp(everything, thing.item, 1)
+        cv2.drawContours(everything, [_scaled(body.outline, still) for body in beyond], -1, 1, cv2.FILLED)
         for outline in rest:
             x, y, width, height = cv2.boundingRect(outline)
+            if max(width, height) * still.step * self._um < SPECK_UM:
+                continue
             low, high, *_ = cv2.minMaxLoc(still.coarse[y : y + height, x : x + width])
-            speck = max(width, height) * still.step * self._um < SPECK_UM
-            if not speck and max(high, -low) >= FAINT * usual:
-                still.shown(x - 2, y - 2, x + width + 2, y + height + 2)
-                fine = _scaled(outline, still.step, still.light.shape)
+            if max(high, -low) >= FAINT * usual:
+                rim = int(RIM_UM / self._um / still.step) + 2  # from which its sharpness is told
+                still.shown(x - rim, y - rim, x + width + rim, y + height + rim)
+                fine = _scaled(outline, still)
                 cv2.drawContours(everything, [fine], -1, 1, cv2.FILLED)
                 found.append(_Found(measure(fine), 0.0, debris=True))
         return found, everything, over_cap
-
-    def _bodies(self, still: Still, outline: Outline, floor: float) -> list[_Found]:
-        """The bodies in one region of the coarse image, outlined at full scale."""
-        x, y, width, height = cv2.boundingRect(outline)
-        step = still.step
-        rows, columns = still.coarse.shape
-        x0, y0, x1, y1 = max(0, x - 2), max(0, y - 2), min(columns, x + width + 2), min(rows, y + height + 2)
-        light = still.shown(x0, y0, x1, y1)
-        corner = np.array([x0 * step, y0 * step], np.int32)
-        fine = _scaled(outline, step, still.light.shape) - corner
-        where = np.zeros(light.shape, np.uint8)
-        cv2.drawContours(where, [fine], -1, 1, cv2.FILLED)
-        cv2.drawContours(where, [fine], -1, 1, 2 * step + 1)  # an outline of coarse pixels runs through their middles
-        found = []
-        for body in bodies(light, still.grey, where, floor, self._lengths, self._modality):
-            item = measure(max(contours(body.mask), key=cv2.contourArea) + corner)
-            lopsided = self._modality is Modality.DIC and body.lopsided > LOPSIDED
-            found.append(_Found(item, body.rms, debris=lopsided))
-        return found
 
     def _compare(self, found: list[_Found], shape: tuple[int, ...]) -> tuple[list[_Found], float]:
         """The objects, those marked that are out of line with the image's other cells; and the usual cell's contrast.
@@ -197,29 +202,24 @@ class FieldSegmenter(Segmenter):
         cells = [f for f in found if not f.debris and not _cut(f.item, shape)]
         if not cells:
             return found, 0.0
-        usual = float(np.median([f.rms for f in cells]))
-        largest = np.pi / 4 * (self._settings.max_diameter_um / self._um) ** 2
-        area = float(np.median([f.item.area for f in cells]))
-        clump = UNRESOLVED * max(largest, area)
+        # each counts as much as it shows: a few cells are not outvoted by many faint rings of dust, or by dark specks
+        rms = [f.rms for f in cells]
+        usual = weighted_median(rms, [f.rms * f.item.area for f in cells])
         clear = [f for f in found if f.rms >= FAINT * usual]
+        largest = np.pi / 4 * (self._settings.max_diameter_um / self._um) ** 2
+        area = float(np.median([f.item.area for f in cells if f.rms >= FAINT * usual]))
+        clump = UNRESOLVED * max(largest, area)
         return [
             _Found(
                 f.item,
                 f.rms,
-                debris=f.debris or f.item.area < SMALL * area or f.item.deformation > SHARD,
-                clump=f.item.area > clump,
+                debris=f.debris
+                or f.item.area < SMALL * area
+                or (f.item.deformation > SHARD and not _thick(f.item, area)),
+                clump=f.item.area > clump or (f.item.deformation > SHARD and _thick(f.item, area)),
             )
             for f in clear
         ], usual
-
-    def _show_rims(self, still: Still, found: list[_Found]) -> None:
-        """Make the light around every object, from which its sharpness is told."""
-        rim = int(RIM_UM / self._um / still.step) + 2
-        for thing in found:
-            item, (height, width) = thing.item, thing.item.mask.shape
-            x0, y0 = item.x0 // still.step, item.y0 // still.step
-            x1, y1 = (item.x0 + width) // still.step, (item.y0 + height) // still.step
-            still.shown(x0 - rim, y0 - rim, x1 + rim + 1, y1 + rim + 1)
 
     def _show_crops(self, still: Still, centres: list[tuple[float, float]]) -> None:
         """Make the light that the crops around `centres` are cut from."""
@@ -244,6 +244,14 @@ class FieldSegmenter(Segmenter):
         return None if reject is Reject.ACCEPTED else Reason[reject.name]
 
 
+def _thick(item: Object, usual: float) -> bool:
+    """Whether an object could hold two cells of area `usual`, and is as thick as most of one: no fibre."""
+    if item.area < PAIR * usual:
+        return False
+    padded = cv2.copyMakeBorder(item.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
+    return float(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_3).max()) > THICK * math.sqrt(usual / math.pi)
+
+
 def _reject_of(reason: Reason | None) -> Reject:
     if reason is None:
         return Reject.ACCEPTED
@@ -260,7 +268,11 @@ def _stamp(into: NDArray[Any], item: Object, value: int) -> None:
     np.copyto(into[item.y0 : item.y0 + height, item.x0 : item.x0 + width], value, where=item.mask.view(bool))
 
 
-def _scaled(outline: Outline, step: int, shape: tuple[int, ...]) -> Outline:
-    """An outline of coarse pixels in those of the camera, within a frame of `shape`."""
-    last = np.array([shape[1] - 1, shape[0] - 1], np.int32)
-    return cast("Outline", np.minimum(outline * np.int32(step) + np.int32(step // 2), last))
+def _scaled(outline: Outline, still: Still) -> Outline:
+    """An outline of coarse pixels in those of the camera; what lies at the picture's border stays there."""
+    height, width = still.light.shape
+    last = np.array([width - 1, height - 1], np.int32)
+    step = still.step
+    fine = np.minimum(outline * np.int32(step) + np.int32(step // 2), last)
+    at_end = outline == np.array([still.coarse.shape[1] - 1, still.coarse.shape[0] - 1], np.int32)
+    return cast("Outline", np.where(outline == 0, np.int32(0), np.where(at_end, last, fine)))

@@ -21,7 +21,10 @@ from hspc_live.core.values import Pixels
 
 COARSE_UM = 0.5  # objects are looked for at this scale: about the resolution of the optics
 BLOCK_UM = 8.0  # of the order of a cell: smaller blocks would lie inside large flat cells and pass for empty
+FEWEST = 8  # blocks across a picture; smaller ones in a small picture, and its illumination even
 AROUND = (5, 11, 23, 47)  # blocks across which the empty ones are averaged; wider only where nearer there is none
+STRETCH_PX = 32
+CALMEST = 0.87  # the calmest fifth of stretches of white noise, in their mean
 LEAST_NOISE = 0.1  # counts; a picture without noise still comes in whole counts
 
 
@@ -32,7 +35,8 @@ class Still:
     `coarse` is the image less its empty field around 0, float32, averaged over `step` × `step` camera pixels (its last
     row and column repeat the image's edge where that does not fill them); `noise_sd` is its noise. `light` (height,
     width) float32 is the same at full scale around `grey`, mid-grey, as crops are cut from (`core.crop.light_of`); it
-    is made only where it is asked for (`shown`), and undefined elsewhere. All in counts.
+    is made only where it is asked for (`shown`), and undefined elsewhere. `mean` is the illumination's. All in
+    counts. `roots` are room for `amplitude` and the square root of the illumination.
     """
 
     coarse: Light
@@ -42,6 +46,24 @@ class Still:
     grey: int
     pixels: Pixels
     field: Light
+    roots: tuple[Light, Light]
+    mean: float
+
+    def lamp(self, x: int, y: int) -> float:
+        """The illumination at a coarse pixel as a share of its mean, at least a quarter; 1 where all is black."""
+        return max(0.25, (float(self.field[y, x]) + self.grey) / self.mean) if self.mean > 0 else 1.0
+
+    def amplitude(self, light: Light) -> Light:
+        """The same as `light`, around 0 at coarse scale, in the square root of the picture: in roots of counts.
+
+        The brightness of DIC goes with the square of what the slope of a cell does to the light, so near extinction a
+        flank that glares stands against one that can be no darker than black. In the root the two are alike.
+        """
+        root, of_lamp = self.roots
+        np.add(light, self.field, out=root)
+        np.add(root, np.float32(self.grey), out=root)
+        np.sqrt(np.maximum(root, 0, out=root), out=root)
+        return np.subtract(root, of_lamp, out=root)
 
     def shown(self, x0: int, y0: int, x1: int, y1: int) -> Light:
         """`light` made in a box of coarse pixels, half-open, and returned; what lies beyond the image is left out."""
@@ -91,28 +113,32 @@ def still_of(pixels: Pixels, um_per_px: float, memory: Memory) -> Still:
     coarse -= field
     grey = mid_grey(pixels.dtype)
     field -= np.float32(grey)
-    return Still(coarse, step, noise, memory.of("light", pixels.shape), grey, pixels, field)
+    lamp = cv2.resize(np.sqrt(np.maximum(blocks, 0)), size, memory.of("lamp", coarse.shape))
+    roots = memory.of("amplitude", coarse.shape), cast("Light", lamp)
+    mean = float(blocks.mean())
+    return Still(coarse, step, noise, memory.of("light", pixels.shape), grey, pixels, field, roots, mean)
 
 
 def noise_sd(light: Light) -> float:
     """Standard deviation of the noise of `light` (height, width), in its counts, at least `LEAST_NOISE`.
 
-    From second differences along some rows, clipped at four times their median so that cells weigh little; the median
-    itself would be as coarse as the steps of an 8-bit camera.
+    From second differences along stretches of some rows: the calmest fifth of the stretches, where no cells lie, tell.
     """
-    rows = light[:: max(1, light.shape[0] // 48)]
+    rows = light[:: max(1, light.shape[0] // 64)]
     if rows.shape[1] < 3:
         return LEAST_NOISE
     change = np.abs(2.0 * rows[:, 1:-1] - rows[:, :-2] - rows[:, 2:])
-    some = change[:, :: max(1, change.shape[1] // 64)]
-    middle = float(np.partition(some, some.size // 2, axis=None)[some.size // 2])
-    clipped = float(np.minimum(change, 4.0 * max(middle, 0.25)).mean())
-    return max(LEAST_NOISE, clipped * math.sqrt(np.pi / 2 / 6))
+    length = min(STRETCH_PX, change.shape[1])
+    stretches = change[:, : change.shape[1] // length * length].reshape(-1, length).mean(axis=1)
+    calm = float(np.partition(stretches, len(stretches) // 5)[len(stretches) // 5])
+    return max(LEAST_NOISE, calm / CALMEST * math.sqrt(np.pi / 2 / 6))
 
 
 def empty_field(seen: Light, edge: int, noise: float) -> Light:
     """The illumination of `seen`, one value for each block of about `edge` pixels, float32."""
     height, width = seen.shape
+    small = min(height, width) < FEWEST * edge
+    edge = min(edge, max(4, min(height, width) // FEWEST))
     blocks = (max(1, round(width / edge)), max(1, round(height / edge)))
     every_second = seen[::2]  # enough for a mean over a block
     mean = _block_mean(every_second, blocks)
@@ -122,6 +148,8 @@ def empty_field(seen: Light, edge: int, noise: float) -> Light:
     empty = (spread <= calm).astype(np.float32)
     if not empty.any():
         return np.full_like(mean, float(np.median(mean)))
+    if small:  # one cell may fill most of it: too little is empty to tell a slope from
+        return np.full_like(mean, float(np.median(mean[empty > 0])))
     # slope and vignette first: an average of surroundings that end at the image's border would be off there
     waves = _quadratic(*mean.shape)
     weighted = waves * empty.ravel()

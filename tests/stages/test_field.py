@@ -103,7 +103,6 @@ def test_turning_the_picture_turns_the_result(quarter, mirrored, seed):
     assert np.median(np.abs(ours / theirs - 1.0)) < 0.1
 
 
-@pytest.mark.xfail(strict=True, reason="turned, a smooth cell's outline breaks up and falls to the next of body.EDGES")
 def test_turning_the_picture_keeps_every_area():
     pixels = camera(scene(CELLS, seed=1))
     here, there = segment(pixels), segment(np.ascontiguousarray(np.rot90(pixels)))

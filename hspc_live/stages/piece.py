@@ -1,0 +1,140 @@
+"""Pieces of a still picture at coarse scale, what its pixels show, and the lengths that pieces are judged by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+
+from hspc_live.core.crop import Light
+from hspc_live.core.values import Modality
+from hspc_live.stages.foreground import BRIDGE_UM, HALO_UM, Mask, Outline, square
+from hspc_live.stages.segment import SUSPECT
+from hspc_live.stages.shape import paste
+
+SMOOTHING_PX = 0.85  # of the coarse picture, before anything is looked for
+BENT = 0.9  # solidity below which an object may be touching cells
+HEAL_UM = 5.0  # bites up to this wide are filled
+SEAL_UM = 3.5  # mouths of bays up to this wide are closed where touching cells are looked for
+OPEN_UM = 1.75  # what is thinner than this (spikes, fringes) is no part of a cell
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lengths:
+    """The lengths of this module in pixels of the coarse picture: as odd widths, discs, and an area."""
+
+    halo_px: int
+    bridge_px: int
+    bridge: Mask
+    seal: Mask
+    open: Mask
+    heal_px: int
+    smallest_px: float
+
+    @staticmethod
+    def of(um_per_px: float, min_diameter_um: float) -> Lengths:
+        """The lengths for `um_per_px`; bodies smaller than `min_diameter_um` are not looked for."""
+
+        def odd(um: float) -> int:
+            return 2 * max(1, round((um / um_per_px - 1) / 2)) + 1
+
+        return Lengths(
+            halo_px=odd(2 * HALO_UM),
+            bridge_px=odd(BRIDGE_UM[Modality.DIC]),
+            bridge=_disc(odd(BRIDGE_UM[Modality.DIC])),
+            seal=_disc(odd(SEAL_UM)),
+            open=_disc(odd(OPEN_UM)),
+            heal_px=odd(HEAL_UM),
+            smallest_px=np.pi / 4 * (min_diameter_um / um_per_px) ** 2,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Part of a region: its mask (0/1) with the upper left pixel at (x, y), and its outer line, in coarse pixels."""
+
+    x: int
+    y: int
+    mask: Mask
+    outline: Outline
+
+    @staticmethod
+    def of(outline: Outline, within: Mask | None = None, corner: tuple[int, int] = (0, 0)) -> Piece:
+        """What lies in `outline`, and of it what `within` holds, if given; both have their origin at `corner`."""
+        x, y, width, height = cv2.boundingRect(outline)
+        mask = np.zeros((height, width), np.uint8)
+        cv2.drawContours(mask, [outline], -1, 1, cv2.FILLED, offset=(-x, -y))
+        if within is not None:
+            mask &= within[y : y + height, x : x + width]
+        moved = outline + np.array(corner, np.int32) if any(corner) else outline
+        return Piece(x + corner[0], y + corner[1], mask, moved)
+
+    @property
+    def here(self) -> tuple[slice, slice]:
+        """Its box in the picture."""
+        return np.s_[self.y : self.y + self.mask.shape[0], self.x : self.x + self.mask.shape[1]]
+
+    def cut(self, other: Piece) -> Mask:
+        """What of its mask lies in another's box, which may reach beyond its own."""
+        height, width = other.mask.shape
+        out = np.zeros((height, width), np.uint8)
+        paste(self.mask, self.x - other.x, self.y - other.y, out)
+        return out
+
+    @property
+    def area(self) -> int:
+        """Pixels that show something."""
+        return cv2.countNonZero(self.mask)
+
+    @property
+    def bent(self) -> bool:
+        """Whether the outline is bent or long enough to be that of touching cells."""
+        hull = cv2.convexHull(self.outline)
+        area, perimeter = cv2.contourArea(hull), cv2.arcLength(hull, True)
+        deformation = 1.0 - 2.0 * math.sqrt(math.pi * area) / perimeter if perimeter > 0 else 0.0
+        return deformation > SUSPECT or cv2.contourArea(self.outline) < BENT * area
+
+
+def strength_of(light: Light, noise_sd: float, lengths: Lengths, modality: Modality) -> Light:
+    """How much of an object each pixel of a picture around 0 shows, ≥ 0: the local root mean square less the noise's.
+
+    DIC: bright and dark alike. Brightfield: a cell is dark with a bright fringe that is not its own, so what is bright
+    counts only where it reaches half of the strongest signal within `foreground.HALO_UM`.
+    """
+    if modality is Modality.BRIGHTFIELD:
+        strength = np.abs(light)
+        near = cv2.dilate(strength, square(lengths.halo_px))
+        bright = cv2.compare(cv2.add(light, light), near, cv2.CMP_GE)
+        light = cast("Light", cv2.max(cv2.bitwise_and(strength, strength, mask=bright), -light))
+    power = cv2.GaussianBlur(cv2.multiply(light, light), (3, 3), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE)
+    np.subtract(power, np.float32(noise_sd**2), out=power)
+    np.maximum(power, 0, out=power)
+    return cast("Light", np.sqrt(power, out=power))
+
+
+def level_of(strength: Light, floor: float) -> float:
+    """The mean of what shows more than `floor`, each pixel weighted by itself: what the picture's objects show."""
+    return own_level(cast("Mask", cv2.inRange(strength, (floor,), (math.inf,))), strength)
+
+
+def own_level(where: Mask, strength: Light) -> float:
+    """The mean of `strength` inside `where`, each pixel weighted by itself: faint surroundings hardly pull it down."""
+    mean, sd = (float(v[0, 0]) for v in cv2.meanStdDev(strength, mask=where))
+    return (mean * mean + sd * sd) / mean if mean > 0 else 0.0
+
+
+def weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The value below which half of the weight lies; 0 of none."""
+    if not values:
+        return 0.0
+    order = np.argsort(values)
+    share = np.cumsum(np.asarray(weights)[order])
+    return float(np.asarray(values)[order][np.searchsorted(share, share[-1] / 2)])
+
+
+def _disc(width_px: int) -> Mask:
+    return cast("Mask", cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px)))

@@ -1,0 +1,163 @@
+"""The edge of a body, drawn at full scale where its own rim falls off.
+
+A body comes as a rough closed line (`body`). Its low harmonics make a smooth line, across which the picture is sampled
+along normals. The edge on each normal is the outermost place where what shows is still half of what it reaches close
+by: for a blurred step that is its place, whatever gain, contrast and what lies further inside. DIC shows next to
+nothing where an outline runs along the shear axis, so each place speaks for its neighbours, with a weight that grows
+with what it shows. Nothing here has levels to jump between: a little more light moves an edge a little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hspc_live.core.crop import Light
+from hspc_live.core.values import Modality
+from hspc_live.stages.body import Body
+from hspc_live.stages.foreground import HALO_UM, REACH_UM, Outline
+from hspc_live.stages.shape import RIM_UM
+from hspc_live.stages.still import Still
+
+HALF = 0.5  # where a blurred step lies, as a share of its height
+SHARE = 0.3  # of the body's level: what shows less is fringe, not rim
+INWARD_UM = 1.5  # how far from the rough line the edge is looked for; the rough line lies outside
+OUTWARD_UM = 1.0
+STEP_UM = 0.125
+POINTS = 64  # normals of one outline
+HARMONICS = 5  # of the rough line: a spike narrower than about a tenth of the outline is not followed
+SIGMA_UM = 0.2  # smoothing of the picture: less than its resolution, so edges stay where they are
+ALONG_UM = 0.6  # smoothing along the outline, as a standard deviation
+PRIOR = 0.05  # weight of the outline's mean offset, where nothing shows
+
+Complex = NDArray[np.complex128]
+Real = NDArray[np.float32]
+
+
+def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, modality: Modality) -> list[Outline]:
+    """The outlines of `bodies` at full scale, (n, 1, 2) int32 of (x, y), each a body's outermost own pixels.
+
+    What shows less than `floor` counts is no edge. The light around the bodies is made in `still` on the way, as far as
+    measuring their sharpness needs it. An outline of a body that reaches beyond the picture runs along its border.
+    """
+    if not bodies:
+        return []
+    step = still.step
+    lines, normals = _smooth_lines([body.outline.astype(np.float64) * step + (step - 1) / 2 for body in bodies])
+    offsets = np.arange(-INWARD_UM, OUTWARD_UM + STEP_UM / 2, STEP_UM) / um_per_px
+    x, y = (
+        (line[:, :, None] + normal[:, :, None] * offsets).astype(np.float32)
+        for line, normal in ((lines.real, normals.real), (lines.imag, normals.imag))
+    )
+    owner = np.zeros(still.coarse.shape, np.float32)
+    for number, body in enumerate(bodies, start=1):
+        cv2.drawContours(owner, [body.outline], -1, number, cv2.FILLED)
+    profiles = np.empty(x.shape, np.float32)
+    strange = np.zeros(x.shape, bool)
+    margin = int(np.ceil((OUTWARD_UM + 2 * RIM_UM) / um_per_px / step)) + 1
+    for i, body in enumerate(bodies):
+        left, top, width, height = cv2.boundingRect(body.outline)
+        x0, y0 = max(0, left - margin), max(0, top - margin)
+        x1, y1 = left + width + margin, top + height + margin
+        light = still.shown(x0, y0, x1, y1)
+        blurred = cv2.GaussianBlur(light, (0, 0), SIGMA_UM / um_per_px, borderType=cv2.BORDER_REPLICATE)
+        # beyond the picture nothing shows: there an outline ends
+        profiles[i] = cv2.remap(
+            blurred, x[i] - x0 * step, y[i] - y0 * step, cv2.INTER_LINEAR, borderValue=(still.grey,)
+        )
+        near = owner[y0:y1, x0:x1]
+        if np.any((near > 0) & (near != i + 1)):
+            to_coarse = np.float32(1 / step), np.float32((step - 1) / 2 / step)
+            columns, rows = (axis[i] * to_coarse[0] - to_coarse[1] for axis in (x, y))
+            whose = cv2.remap(near, columns - x0, rows - y0, cv2.INTER_NEAREST)
+            strange[i] = (whose > 0) & (whose != i + 1)
+    profiles -= np.float32(still.grey)
+    level = np.array([body.level for body in bodies], np.float32)
+    offset, weight = _edges(profiles, strange, np.maximum(floor, SHARE * level), level, modality)
+    spacing_um = np.abs(np.diff(lines, axis=1)).mean(axis=1) * um_per_px
+    # pixels whose middle is inside, and an outline runs through the middles of the outermost: half a pixel within
+    drawn = lines + normals * (_smoothed(offset, weight, spacing_um) / um_per_px - 0.5)
+    last = np.array([still.light.shape[1] - 1, still.light.shape[0] - 1])
+    points = np.clip(np.rint(np.stack((drawn.real, drawn.imag), axis=-1)), 0, last).astype(np.int32)
+    return [cast("Outline", one[:, None]) for one in points]
+
+
+def _smooth_lines(outlines: list[NDArray[np.float64]]) -> tuple[Complex, Complex]:
+    """The low harmonics of closed outlines (x + iy), and the outward normals on them, both (n, `POINTS`)."""
+    even = np.empty((len(outlines), POINTS), complex)
+    for i, outline in enumerate(outlines):
+        closed = np.concatenate((outline, outline[:1])).view(complex)[:, 0, 0]
+        along = np.zeros(len(closed))
+        np.cumsum(np.abs(closed[1:] - closed[:-1]), out=along[1:])
+        even[i] = np.interp(np.arange(POINTS) * (along[-1] / POINTS), along, closed)
+    order = np.fft.fftfreq(POINTS, 1 / POINTS)
+    waves = np.fft.fft(even) * (np.abs(order) <= HARMONICS)
+    lines, tangents = np.fft.ifft(waves), np.fft.ifft(1j * order * waves)
+    turn = np.sign((lines.conj() * tangents).imag.sum(axis=1, keepdims=True))  # an outline may run either way
+    return lines, -1j * turn * tangents / np.maximum(np.abs(tangents), 1e-9)
+
+
+def _edges(
+    profiles: Real, strange: NDArray[np.bool_], least: Real, level: Real, modality: Modality
+) -> tuple[Real, Real]:
+    """Where the edge lies on each normal, µm outwards of the line, and the weight it has, both (n, `POINTS`).
+
+    `profiles` (n, `POINTS`, places) are the light around 0; where `strange` it belongs to another body. `least` (n,) is
+    what an edge has to show, `level` (n,) what the body does.
+    """
+    shown = np.abs(profiles)
+    if modality is Modality.BRIGHTFIELD:  # as `body.strength_of`, along the normals
+        bright = np.where(2 * profiles >= _highest(shown, HALO_UM), profiles, 0)
+        shown = np.maximum(bright, -profiles)
+    shown[strange] = 0
+    ridge = _highest(shown, REACH_UM)
+    over = shown - np.maximum(_rise(shown, modality) * ridge, least[:, None, None])
+    places = shown.shape[2]
+    inside = over >= 0
+    last = places - 1 - np.argmax(inside[:, :, ::-1], axis=2)
+    here, there, height = (
+        np.take_along_axis(values, at[:, :, None], axis=2)[:, :, 0]
+        for values, at in ((over, last), (over, np.minimum(last + 1, places - 1)), (ridge, last))
+    )
+    beyond = np.where(there < 0, here / np.maximum(here - there, 1e-9), 0)
+    weight = np.where(inside.any(axis=2), np.minimum(height / level[:, None], 2) ** 2, 0)
+    return (last + beyond) * STEP_UM - INWARD_UM, weight
+
+
+def _rise(shown: Real, modality: Modality) -> Real | float:
+    """Where the edge lies, as a share of the ridge.
+
+    In brightfield a cell that absorbs is dark throughout, and its edge a step. One that is dark only along its outline
+    bends light: that dark line is a fringe of the edge itself, on one side of it or the other as the focus lies, so the
+    edge is taken to be where it is darkest.
+    """
+    if modality is Modality.DIC:
+        return HALF
+    inner = shown[:, :, : round(0.5 / STEP_UM)].mean(axis=(1, 2))
+    crest = shown.max(axis=2).mean(axis=1)
+    full = np.clip(inner / np.maximum(crest, 1e-9), 0, 1)
+    return cast("Real", np.minimum(1 - (1 - HALF) * full, 0.95)[:, None, None])
+
+
+def _highest(values: Real, reach_um: float) -> Real:
+    """The highest of `values` (n, points, places) within reach along each normal."""
+    width = 2 * round(reach_um / STEP_UM) + 1
+    flat = values.reshape(-1, values.shape[2])
+    return cast("Light", cv2.dilate(flat, np.ones((1, width), np.uint8))).reshape(values.shape)
+
+
+def _smoothed(offset: Real, weight: Real, spacing_um: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`offset` (n, `POINTS`) averaged along its closed line, each place by its `weight`."""
+    frequency = 2 * np.pi * np.fft.fftfreq(POINTS) * (ALONG_UM / spacing_um[:, None])
+    kernel = np.exp(-0.5 * frequency**2)
+
+    def around(values: Real) -> NDArray[np.float64]:
+        return np.asarray(np.fft.ifft(np.fft.fft(values) * kernel).real)
+
+    mean = (weight * offset).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    smooth = (around(weight * offset) + PRIOR * mean) / (np.maximum(around(weight), 0) + PRIOR)
+    return np.asarray(smooth)

@@ -1,0 +1,84 @@
+"""Which bodies a still field holds: clumps, flanks, fibres, faint ones, unlike levels side by side."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from hspc_live.core.crop import CropGeometry
+from hspc_live.core.values import Modality
+from hspc_live.settings.segment import SegmentSettings
+from hspc_live.stages.field import FieldSegmenter, Reason
+
+UM = 0.25
+APART = [(60, 60, 20), (60, 330, 20), (330, 60, 20), (330, 330, 20)]
+
+
+def scene(cells, shape=(400, 400), smooth=False, contrast=40.0, noise=1.2, seed=0):
+    """DIC light of globes (x, y, radius in px); smooth ones show their flanks only."""
+    rng = np.random.default_rng(seed)
+    ys, xs = np.indices(shape, dtype=np.float32)
+    path = np.zeros(shape, np.float32)
+    for x, y, radius in cells:
+        inside = np.maximum(1 - ((xs - x) ** 2 + (ys - y) ** 2) / radius**2, 0)
+        path = np.maximum(path, np.sqrt(inside) * radius / 20)
+        if not smooth:
+            grain = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), 1.5)
+            path += 0.35 * grain * np.minimum(4 * inside, 1)
+    path = cv2.GaussianBlur(path, (0, 0), 1.0)
+    return 110 + 4 * contrast * (np.gradient(path, axis=0) + np.gradient(path, axis=1)) + rng.normal(0, noise, shape)
+
+
+def segment(light, **given):
+    pixels = np.clip(np.rint(light), 0, 255).astype(np.uint8)
+    settings = SegmentSettings(**{"max_diameter_um": 16.0, **given})
+    return FieldSegmenter(settings, UM, Modality.DIC, CropGeometry()).field(pixels)
+
+
+def whole_near(result, x, y, reach_px):
+    rows = result.frame.objects[result.whole]
+    return int((np.hypot(rows["x_um"] / UM - x, rows["y_um"] / UM - y) < reach_px).sum())
+
+
+@pytest.mark.parametrize("second", [(238, 200, 20), (220, 233, 20), (200, 239, 20), (173, 228, 20)])
+def test_a_pair_is_parted_in_any_direction_and_both_are_found(second):
+    result = segment(scene([*APART, (200, 200, 20), second]))
+    assert int(result.whole.sum()) == len(APART) + 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_smooth_cells_are_not_cut_into_their_flanks(seed):
+    result = segment(scene([*APART, (200, 200, 22)], smooth=True, contrast=25.0, seed=seed))
+    rows = result.frame.objects[result.whole]
+    assert len(rows) == len(APART) + 1
+    assert rows["diameter_um"].min() > 9.0
+
+
+def test_a_smooth_cell_beside_another_stays_one_cell():
+    result = segment(scene([*APART, (190, 200, 20), (232, 214, 20)], smooth=True, contrast=25.0))
+    assert int(result.whole.sum()) == len(APART) + 2
+
+
+def test_a_clump_that_cannot_be_parted_is_a_cluster_and_no_debris():
+    many = [(200 + dx, 200 + dy, 16) for dx, dy in ((0, 0), (11, 3), (24, 9), (33, 18), (46, 16), (40, -2))]
+    result = segment(scene([*APART, *many], smooth=True))
+    rows = result.frame.objects
+    there = np.hypot(rows["x_um"] / UM - 222, rows["y_um"] / UM - 207) < 40
+    large = [r for r, near, row in zip(result.reasons, there, rows, strict=True) if near and row["diameter_um"] > 8]
+    assert large and Reason.DEBRIS not in large
+
+
+def test_a_fibre_is_no_cell():
+    light = scene(APART)
+    ys, xs = np.indices(light.shape)
+    along, across = xs + ys - 400, (xs - ys) / np.sqrt(2)
+    light += np.where(np.abs(along) < 130, 50 * across / 3 * np.exp(-((across / 4) ** 2)), 0)
+    assert whole_near(segment(light), 200, 200, 90) == 0
+
+
+def test_a_cell_where_the_lamp_is_dim_is_not_called_faint():
+    light = scene([*APART, (200, 200, 20)])
+    faint = scene([(60, 200, 20)], contrast=19.0, noise=0) - 110
+    light = (light + faint) * np.linspace(0.55, 1.45, light.shape[1])
+    assert whole_near(segment(light), 60, 200, 5) == 1
