@@ -11,6 +11,7 @@ from typing import assert_never
 from hspc_drivers.chamber_world import ChamberWorld
 from hspc_drivers.simulated_chamber_camera import SimulatedChamberCamera
 from hspc_drivers.simulated_stage import SimulatedStage
+from hspc_live.core.chamber import GLOW
 from hspc_live.core.clock import NS_PER_S, Clock, HostClock, VirtualClock
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.identity import pipeline_id
@@ -23,7 +24,7 @@ from hspc_live.processes.chamber_values import ChamberParts
 from hspc_live.settings.chamber_run import ChamberRunSettings, MountedStage, SimulatedRig
 from hspc_live.settings.schema import NullEngine, TorchEager
 from hspc_live.settings.sort import Outlet, SortSettings
-from hspc_live.stages.gate import check_gates
+from hspc_live.stages.gate import check_gates, features_asked
 from hspc_live.twin.chamber_truth import ChamberTruth
 from hspc_live.wiring import version, versions
 from hspc_models.card import Card, check_fits, find_model, load_card
@@ -64,9 +65,9 @@ def chamber_card(settings: ChamberRunSettings) -> Card | None:
 
 
 def check_chamber_gates(settings: ChamberRunSettings, classes: tuple[str, ...]) -> None:
-    """Refuse gates that the model cannot serve. Raises SettingsError naming the outlet."""
+    """Refuse gates that model or channels cannot serve. Raises SettingsError naming the outlet."""
     outlets = tuple(Outlet(name=o.name, gate=o.gate, priority=o.priority) for o in settings.sort.outlets)
-    check_gates(SortSettings(outlets=outlets, abstain=settings.sort.abstain), classes)
+    check_gates(SortSettings(outlets=outlets, abstain=settings.sort.abstain), classes, settings.exposure.fluorescence)
 
 
 def chamber_remarks(settings: ChamberRunSettings, card: Card | None, um_per_px: float | None = None) -> list[str]:
@@ -111,8 +112,13 @@ def build_chamber_replay(
     """A replay, ready to start, and the source that says afterwards what was missing. Raises as `build_chamber`."""
     engine = open_engine(settings.engine)
     check_chamber_gates(settings, engine.classes)
-    source = RecordedFields(recording, settings.exposure.fluorescence)
+    needed = {name.removeprefix(GLOW) for name in _features_asked(settings) if name.startswith(GLOW)}
+    source = RecordedFields(recording, settings.exposure.fluorescence, needed)
     return ChamberParts(source, engine, _geometry(chamber_card(settings)), sinks), source
+
+
+def _features_asked(settings: ChamberRunSettings) -> list[str]:
+    return [name for outlet in settings.sort.outlets for name in features_asked(outlet.gate)]
 
 
 def _geometry(card: Card | None) -> CropGeometry:

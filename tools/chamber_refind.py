@@ -5,7 +5,8 @@ python tools/chamber_refind.py --seeds 5 --after 0 120 600 --all-cells
 Stage and camera have all their faults (those of the settings file); time is virtual. `--all-cells` takes the null
 engine, so that every accepted cell is wanted and many more are looked for again. The perfect eye sees the true place of
 every object in the same pictures, with the same measured affine, and is matched and judged by the same code: what it
-misses is no fault of segmentation.
+misses is no fault of segmentation. `stated` says how far places are off and how many lie within their ± (tools/
+chamber_stated.py): median and 95 % in µm, the median ± per axis, and the share within the ± that 95 % should be in.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from chamber_stated import stated
 
 from hspc_live.cli.chamber import score_chamber
 from hspc_live.core.chamber import Phase
@@ -29,7 +31,8 @@ from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.load import load_run
 from hspc_live.settings.shipped import shipped_config
 from hspc_live.stages.affine import Affine, apply
-from hspc_live.stages.mosaic import Look, build_mosaic
+from hspc_live.stages.looks import Look
+from hspc_live.stages.mosaic import Calibrated, build_mosaic
 from hspc_live.stages.picking import Wanted, make_picking_list
 from hspc_live.stages.revisit import Picture, match_revisit
 from hspc_live.stages.tiling import footprint
@@ -88,6 +91,7 @@ def one(settings: ChamberRunSettings) -> dict[str, Any]:
         "error_um": _spread(second["position_error_um"]),
         "raw_error_um": _spread(second["raw_position_error_um"]),
         "fresh_error_um": [_rounded(fresh["position_error_um"]), _rounded(fresh["position_error_95_um"])],
+        "stated": stated(report, truth, settings),
         "truly_moved_um": _rounded(scored["revisit"]["moved_um"]),
         "perfect_eye": perfect_eye(report, truth, settings),
         "cpu_s": round(time.process_time() - began, 1),
@@ -102,7 +106,8 @@ def perfect_eye(report: ChamberReport, truth: ChamberTruth, settings: ChamberRun
     again = [visit for visit in report.visits if visit.phase is Phase.REVISIT and visit.captured_ns is not None]
     own: dict[tuple[int, int], int] = {}  # (visit, view) to object
     looks = [look for visit in scan for look in _true_looks(visit, affine, report, truth, settings, own)]
-    mosaic = build_mosaic(looks, chamber.mosaic, chamber.position)
+    stood = {visit.number: (visit.x_um, visit.y_um) for visit in scan}
+    mosaic = build_mosaic(looks, chamber.mosaic, chamber.position, Calibrated(stood, affine.scale_sd))
     places = {(visit.target.x_um, visit.target.y_um) for visit in again}
     back = {visit.number for visit in scan if (visit.target.x_um, visit.target.y_um) in places}
     wanted = [

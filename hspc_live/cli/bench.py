@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from hspc_live.cli.execute import Order, execute
 from hspc_live.cli.options import Json, Set
-from hspc_live.cli.output import emit, listener, screen
+from hspc_live.cli.output import emit, latency_rows, listener, percent, progress, screen
+from hspc_live.cli.tables import facts, plain
 from hspc_live.settings.load import load
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.shipped import shipped_config
@@ -31,19 +32,41 @@ def _group() -> None:
 
 @app.command()
 def pipeline(
-    engine: Annotated[Literal["null", "torch"], typer.Option(help="null answers at once.")] = "null",
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="Whole runs; the median is reported.")] = 5,
-    frames: Annotated[int | None, typer.Option(min=100, help="Frames in each run.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings instead of the shipped ones.")] = None,
+    engine: Annotated[
+        Literal["null", "torch"],
+        typer.Option(help="Who classifies: nobody (null answers at once, so that the rest is measured), or the model."),
+    ] = "null",
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="How often to run it; the median is reported.")
+    ] = 5,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=100, metavar="N", help="Frames in each run. Default: as the settings say."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings file of the bench. Default: the shipped benchmarks/pipeline_null. --engine overrules its "
+            "engine.",
+        ),
+    ] = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """The whole pipeline on a film played as fast as it is taken: cells/s, frames/s, µs a cell and stage, latency."""
+    """Run the whole pipeline on a film played as fast as it is taken: cells and frames a second, time per stage."""
     overrides = list(set_ or [])
     if frames is not None:
         overrides.append(f"camera.frames={frames}")
     settings = load(config or shipped_config("benchmarks/pipeline_null"), [*_engine(engine), *overrides])
-    runs = [_one(settings) for _ in range(repeats)]
+    runs: list[dict[str, Any]] = []
+    for number in range(1, repeats + 1):
+        progress.print(f"run {number} of {repeats} …")
+        runs.append(_one(settings))
+        progress.print(
+            f"  {runs[-1]['cells']} cells in {runs[-1]['frames']} frames, {runs[-1]['cells_per_s']:.0f} cells/s"
+        )
+    progress.print("the engine alone …")
     result = _median(runs)
     result["engine_cells_per_s"] = _bare_engine(settings)
     result["overhead_fraction"] = _overhead(result)
@@ -51,10 +74,20 @@ def pipeline(
     if as_json:
         emit(result)
         return
-    table = Table(title="bench pipeline", show_header=False, title_justify="left")
-    for key, value in result.items():
-        table.add_row(key, str(value))
-    screen.print(table)
+    screen.print(facts(_rows(result), "bench pipeline"))
+
+
+def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The result in words."""
+    runs = f"median of {result['repeats']} runs" if result["repeats"] > 1 else "one run"
+    for key in ("cells_per_s", "frames_per_s", "views_per_s"):
+        low, high = result[f"{key}_range"]
+        yield f"{key.removesuffix('_per_s')} a second", f"{result[key]:.1f} ({runs}, {low:.1f} to {high:.1f})"
+    yield "engine alone", f"{result['engine_cells_per_s']:.1f} views a second"
+    yield "beyond the engine", f"{percent(result['overhead_fraction'])} of the time"
+    yield from ((f"{plain(stage)}, a view", f"{us:.2f} µs") for stage, us in result["us_per_cell"].items())
+    yield from latency_rows(result["latency_ms"])
+    yield "in each run", f"{result['cells']} cells in {result['frames']} frames"
 
 
 def _engine(name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -22,20 +23,26 @@ from hspc_models.open_engine import open_engine
 
 
 def calibrate_delay(
-    config: Annotated[Path, typer.Argument(help="Settings of the rig, e.g. configs/rigs/twin_flow.yaml.")],
-    out: Annotated[Path, typer.Option("--out", help="New YAML file for the result.")] = Path("sort_delay.yaml"),
-    beads: Annotated[int, typer.Option(min=5, help="Beads at each trial delay.")] = 25,
-    seed: Annotated[int, typer.Option(help="Other seeds, other beads.")] = 1,
+    config: Annotated[Path, typer.Argument(help="Settings file of the rig, e.g. configs/rigs/twin_flow.yaml.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="New YAML file for the result, to be given to `run --delay`.")
+    ] = Path("sort_delay.yaml"),
+    beads: Annotated[int, typer.Option(min=5, metavar="N", help="Simulated beads at each of the delays tried.")] = 25,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Number that the beads are drawn from: another one, other beads.")
+    ] = 1,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Sweep the sort delay with beads, fit the share deflected, and store the delay with its date and flow rate."""
+    """Measure on simulated beads how long a cell takes to the sort junction, and write it down with date and flow."""
     settings = load(config, set_ or [])
     if not isinstance(settings.camera, SimulatedCamera) or not isinstance(settings.sorter, SimulatedSorter):
         raise SettingsError(f"{config}: calibrate-delay films beads on the twin: camera and sorter must be simulated")
     if out.exists():
         raise OutputError(f"{out} exists: nothing is ever overwritten")
-    progress.print("filming beads in virtual time; this takes about a minute …")
+    if not os.access(out.absolute().parent, os.W_OK | os.X_OK):  # said now, and not when the minute is over
+        raise OutputError(f"{out} cannot be written: no folder {out.absolute().parent}, or it is closed to you")
+    progress.print("filming beads in virtual time; this takes a minute or more …")
     engine = open_engine(NullEngine(kind="null"))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     found = calibrate(settings, engine, partial(VirtualSorter, settings.sorter), now, beads_per_delay=beads, seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,20 +13,23 @@ from typing import Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.table import Table
 
+from hspc_live.cli.chamber_progress import FieldProgress
+from hspc_live.cli.chamber_tables import print_chamber
 from hspc_live.cli.execute import TRUTH, make_out
-from hspc_live.cli.output import emit, listener, percent, print_files, progress, screen, total
+from hspc_live.cli.output import emit, print_files, progress
 from hspc_live.core.chamber import ChamberCell, Phase
 from hspc_live.core.errors import DataLoss, HspcError, LedgerError, OutputError
 from hspc_live.core.identity import run_id
 from hspc_live.processes.chamber import ChamberRun
+from hspc_live.processes.chamber_control import control_socket
 from hspc_live.processes.chamber_io import FieldSink
 from hspc_live.processes.chamber_values import ChamberReport
+from hspc_live.report.cell_table import write_cells
 from hspc_live.report.chamber_draw import draw_chamber
 from hspc_live.report.chamber_evidence import RECORDING
-from hspc_live.report.picking_list import write_picking_list
-from hspc_live.settings.chamber_run import ChamberRunSettings
+from hspc_live.report.picking_list import UM_DIGITS, write_picking_list
+from hspc_live.settings.chamber_run import ChamberRunSettings, MeasuredAffine
 from hspc_live.stages.field import NO_CELL
 from hspc_live.twin.chamber_score import Listed, Revisit, score_listed, score_revisits
 from hspc_live.twin.chamber_truth import ChamberTruth
@@ -46,7 +50,11 @@ def run_chamber(settings: ChamberRunSettings, *, revisit: bool, out: Path | None
     say(remarks)
     run = run_id()
     parts, devices = build_chamber(settings, recorders(settings, out, run))
-    report = asyncio.run(ChamberRun(parts, settings, revisit=revisit, listen=listener).run())
+    with FieldProgress() as listen, control_socket() as control:
+        if isinstance(settings.calibration, MeasuredAffine):
+            listen("chamber", "opening", "measuring first how the camera lies over the stage")
+        whole = ChamberRun(parts, settings, revisit=revisit, listen=listen, control=control)
+        report = asyncio.run(whole.run())
     about = {"run": run, "name": settings.name, "pipeline_id": chamber_pipeline_id(settings, card)}
     summary: dict[str, Any] = {**about, **report.summary, "warnings": remarks}
     truth = devices.truth() if devices.truth is not None else None
@@ -133,12 +141,13 @@ def _listed(cell: ChamberCell, stage_error_um: NDArray[np.float64]) -> Listed:
 
 
 def _write(out: Path, report: ChamberReport, summary: dict[str, Any], truth: ChamberTruth | None) -> list[Path]:
-    """Picking list, targets of the fresh places, truth, summary."""
+    """Picking list, all cells, targets of the fresh places, truth, summary."""
     about = {"run": summary["run"], "name": summary["name"], "decisions_sha256": summary["decisions_sha256"]}
-    files = write_picking_list(report.listed, out, about)
+    files = write_picking_list(report.listed, out, about, complete=summary["picking"]["complete"])
+    files.append(write_cells(report.cells, report.listed.classes, out))
     try:
         if report.revisited:
-            fresh = {"targets": [asdict(t) for t in report.targets], "cells": [_plain(c) for c in report.revisited]}
+            fresh = {"targets": [_plain(t) for t in report.targets], "cells": [_plain(c) for c in report.revisited]}
             files.append(out / TARGETS)
             files[-1].write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")
         if truth is not None:
@@ -153,8 +162,11 @@ def _write(out: Path, report: ChamberReport, summary: dict[str, Any], truth: Cha
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A value as JSON: NaN, which JSON has not, is null."""
-    return {key: None if number != number else number for key, number in asdict(value).items()}
+    """A value as JSON: lengths as in the picking list; NaN, which JSON has not, is null."""
+    return {
+        key: (None if math.isnan(found) else round(found, UM_DIGITS)) if isinstance(found, float) else found
+        for key, found in asdict(value).items()
+    }
 
 
 def _error(report: ChamberReport, summary: Mapping[str, Any]) -> HspcError | None:
@@ -167,46 +179,3 @@ def _error(report: ChamberReport, summary: Mapping[str, Any]) -> HspcError | Non
     if unkept:
         return DataLoss(f"the run is not wholly recorded: {unkept}")
     return DataLoss(summary["loss"]) if summary.get("loss") else None
-
-
-def print_chamber(summary: Mapping[str, Any], title: str) -> None:
-    """A chamber run's summary as a table."""
-    frames, views, cells, fields = (summary[key] for key in ("frames", "views", "cells", "fields"))
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column()
-    table.add_row("fields", f"{fields['visited']} visited of {fields['planned']} planned")
-    table.add_row(
-        "frames",
-        f"{frames['captured']} captured = {frames['processed']} processed + {total(frames['dropped'])} dropped "
-        f"+ {total(frames['lost'])} lost",
-    )
-    table.add_row(
-        "views",
-        f"{views['detected']} detected = {views['classified']} classified + {total(views['rejected'])} rejected "
-        f"+ {total(views['skipped'])} skipped",
-    )
-    table.add_row(
-        "cells",
-        f"{cells['tracked']} tracked = {cells['listed']} listed + {cells['passed']} passed + {cells['abstained']} "
-        f"abstained + {total(cells['left_out'])} left out + {total(cells['unresolved'])} unresolved",
-    )
-    table.add_row("ledgers", "balanced" if summary["ledger"]["balanced"] else f"OUT OF BALANCE: {summary['ledger']}")
-    table.add_row("classes", ", ".join(f"{name} {count}" for name, count in summary["classes"].items()))
-    table.add_row("picking list", f"{summary['picking']['listed']} cells")
-    if (second := summary["revisit"]) is not None:
-        again = f"{second['refound']} of {second['listed']}"
-        table.add_row("found again", f"{again}: {percent(second['refound_fraction'])}")
-        error, raw = second["position_error_um"], second["raw_position_error_um"]
-        if error["median"] is not None:
-            table.add_row(
-                "moved",
-                f"median {error['median']:.2f} µm, 95 % {error['p95']:.2f} µm against their neighbours; "
-                f"{raw['median']:.2f} and {raw['p95']:.2f} µm as the stage reads",
-            )
-    if (truth := summary.get("truth")) is not None:
-        found = truth["cells"]
-        table.add_row("in truth", f"{found['found']} of {found['cells']} cells found, {found['listed_twice']} twice")
-        table.add_row("consistency rate", f"{percent(found['consistency_rate'])}, n = {found['n']}")
-    table.add_row("decisions", summary["decisions_sha256"][:16] + "…")
-    screen.print(table)

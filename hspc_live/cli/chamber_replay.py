@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hspc_live.cli.chamber import finish, recorders, say
+from hspc_live.cli.chamber_progress import FieldProgress
 from hspc_live.cli.execute import make_out
-from hspc_live.cli.output import listener
 from hspc_live.core.chamber import Phase
 from hspc_live.core.errors import SettingsError
 from hspc_live.core.identity import run_id
@@ -55,7 +55,8 @@ def replay_chamber(
     parts, source = build_chamber_replay(settings, recording, recorders(settings, out, run))
     remarks = chamber_remarks(settings, card, um_per_px)
     say(remarks)
-    report = asyncio.run(ChamberRun(parts, settings, revisit=revisit, listen=listener).run())
+    with FieldProgress() as listen:
+        report = asyncio.run(ChamberRun(parts, settings, revisit=revisit, listen=listen).run())
     told_otherwise = config is not None or bool(overrides)
     same = None if first_hash is None else first_hash == report.summary["decisions_sha256"]
     if same is False and not told_otherwise and source.loss is None and not report.interrupted:

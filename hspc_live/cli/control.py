@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from msgspec import Struct
 
-from hspc_live.cli.options import Json
-from hspc_live.cli.output import emit, progress
+from hspc_live.cli.options import Json, address
+from hspc_live.cli.output import emit, screen
+from hspc_live.cli.tables import facts, ledgers, plain, yes_no
 from hspc_live.core import errors
 from hspc_live.core.errors import HspcError, SettingsError, WireError
 from hspc_live.processes.ask import ask
@@ -25,19 +27,22 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 At = Annotated[
-    str | None, typer.Option("--at", metavar="ADDRESS", help="Control socket, as the run prints it. Default: the one.")
+    str | None,
+    typer.Option(
+        "--at", metavar="ADDRESS", help="Which run, by the control address that it prints. Default: the only one."
+    ),
 ]
 
 
 @app.command()
 def arm(at: At = None, as_json: Json = False) -> None:
-    """Arm the sorter once the self-test passes; refused with every reason if it does not within 10 s."""
+    """Let the sorter deflect cells once the self-test passes; if it does not within 10 s, refused with every reason."""
     _tell(at, ArmNow(_me()), as_json)
 
 
 @app.command()
 def disarm(at: At = None, as_json: Json = False) -> None:
-    """Disarm: the sorter's queue is emptied, cells are still recognised and recorded."""
+    """Deflect nothing any more: the sorter's queue is emptied; cells are still recognised and recorded."""
     _tell(at, DisarmNow(f"disarmed by {_me()}"), as_json)
 
 
@@ -51,7 +56,8 @@ def gates(
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{file}: cannot be read: {why}") from error
     outlets = load_outlets(text, str(file))
     wanted = json.dumps({"outlets": [outlet.model_dump(mode="json") for outlet in outlets]})
     _tell(at, SetGates(wanted, _me()), as_json)
@@ -59,19 +65,19 @@ def gates(
 
 @app.command()
 def status(at: At = None, as_json: Json = False) -> None:
-    """Whether it is armed, which alarms stand, the gates' revision, and the ledgers as they are."""
+    """Say whether the run is armed, which alarms stand, which gates are in force, and the ledgers as they stand."""
     _tell(at, AskStatus(), as_json)
 
 
 @app.command()
 def end(at: At = None, as_json: Json = False) -> None:
-    """End the run in good order: disarm, let what is under way come to its end, close the recording."""
+    """End the run in good order: disarm, let what is under way finish, close the recording."""
     _tell(at, EndRun(_me()), as_json)
 
 
 @app.command()
 def stop(at: At = None, as_json: Json = False) -> None:
-    """Emergency: nothing is deflected any more. The sort process is killed; what was under way is given up."""
+    """Stop in an emergency: the sort process is killed and deflects nothing more; what was under way is given up."""
     _tell(at, StopNow(_me()), as_json)
 
 
@@ -81,17 +87,33 @@ def _me() -> str:
 
 def _tell(at: str | None, wish: Struct, as_json: bool) -> None:
     """Ask, print the answer; a refusal ends with the error's exit code."""
-    answer = ask(at if at is not None else _the_run(), wish)
+    answer = ask(address(at, "--at") if at is not None else _the_run(), wish)
     if not answer.done:
         kind = getattr(errors, answer.error, HspcError)
         raise kind(answer.text)
     detail = json.loads(answer.detail)
     if as_json:
         emit({"answer": answer.text, **detail})
-    else:
-        progress.print(answer.text, markup=False)
-        for name, value in detail.items():
-            progress.print(f"  {name}: {json.dumps(value)}", markup=False)
+        return
+    screen.print(answer.text, markup=False)
+    if detail:
+        screen.print(facts(_standing(detail)))
+        screen.print(ledgers(detail, "Ledgers, as they stand"))
+
+
+def _standing(detail: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a run says of itself, in words."""
+    if detail.get("mode") == "chamber":
+        fields, ending = detail["fields"], detail["ending"]
+        yield "chamber", detail["doing"] + (f"; ending, by {ending}" if ending else "")
+        yield "fields", f"{fields['visited']} visited, {fields['planned']} planned for the scan"
+        return
+    waits = "; waits for the self-test to arm" if detail["waits_to_arm"] else ""
+    yield "armed", yes_no(detail["armed"]) + waits
+    yield "alarms", "; ".join(f"{plain(name)}: {why}" for name, why in detail["alarms"].items()) or "none"
+    revision = detail["gate_revision"]
+    yield "gates in force", f"revision {revision}, set during the run" if revision else "those of the settings"
+    yield "cells by class", ", ".join(f"{name} {count}" for name, count in detail["classes"].items()) or "none yet"
 
 
 def _the_run() -> str:

@@ -73,15 +73,21 @@ def make_out(out: Path) -> None:
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
 
 
+def new_recording(settings: RunSettings, out: Path | None) -> Path | None:
+    """Make the folder of results; where the recording goes, if anywhere. Raises OutputError if something is there."""
+    recording = settings.record.path
+    if out is not None:
+        make_out(out)
+        recording = recording or out / RECORDING
+    if recording is not None and recording.exists():
+        raise OutputError(f"{recording} exists: nothing is ever overwritten")
+    return recording
+
+
 def execute(order: Order, listen: Listener) -> Outcome:
     """Run it. Raises what kept the run from starting; what went wrong later is in the outcome's `error`."""
     settings = order.settings
-    recording = settings.record.path
-    if order.out is not None:
-        make_out(order.out)
-        recording = recording or order.out / RECORDING
-    if recording is not None and recording.exists():
-        raise OutputError(f"{recording} exists: nothing is ever overwritten")
+    recording = new_recording(settings, order.out)
     truth = order.out / TRUTH if order.out is not None and order.keep_truth else None
     diary = order.out / DIARY if order.out is not None and order.live and settings.sorter.kind != "none" else None
     folder = private_folder()

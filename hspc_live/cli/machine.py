@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ import typer
 from hspc_live.cli.join import join
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, screen
+from hspc_live.cli.tables import facts
 from hspc_live.core.errors import HspcError
 from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.load import load_run
@@ -33,9 +35,11 @@ PACKAGES = ("numpy", "torch", "opencv-python-headless", "h5py", "hdf5plugin", "p
 
 
 def check(
-    config: Annotated[Path, typer.Argument(help="A settings file.")], set_: Set = None, as_json: Json = False
+    config: Annotated[Path, typer.Argument(help="A settings file, of a flow or a chamber.")],
+    set_: Set = None,
+    as_json: Json = False,
 ) -> None:
-    """Check a settings file without touching a device: keys, types, contradictions, the model and its gates."""
+    """Check a settings file without touching a device: keys, types, contradictions, the model and the gates."""
     settings = load_run(config, set_ or [])
     if isinstance(settings, ChamberRunSettings):
         mode: str = settings.mode
@@ -61,9 +65,10 @@ def check(
     if as_json:
         emit(result)
         return
-    screen.print(f"{config}: valid", markup=False)
+    known = "" if card is None else f"; model {card.name}: {', '.join(card.classes)}"
+    screen.print(f"{config}: valid, for a {mode}{known}", markup=False, soft_wrap=True)
     for remark in remarks:
-        screen.print(f"  {would}: {remark}", markup=False)
+        screen.print(f"  {would}: {remark}", markup=False, soft_wrap=True)
 
 
 def _classes(engine: Engine, card: Card | None) -> tuple[str, ...] | None:
@@ -74,7 +79,9 @@ def _classes(engine: Engine, card: Card | None) -> tuple[str, ...] | None:
 
 
 def schema(
-    mode: Annotated[Literal["flow", "chamber"], typer.Option(help="Which kind of run the settings are for.")] = "flow",
+    mode: Annotated[
+        Literal["flow", "chamber"], typer.Option(help="The kind of run that the settings are for.")
+    ] = "flow",
 ) -> None:
     """Print the JSON schema of the settings, for editors that complete and check YAML."""
     emit((ChamberRunSettings if mode == "chamber" else RunSettings).model_json_schema())
@@ -86,8 +93,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         emit(findings)
     else:
-        for name, value in findings.items():
-            screen.print(f"{name}: {value}", markup=False)
+        screen.print(facts(_rows(findings)))
     if findings["problems"]:
         raise HspcError("; ".join(findings["problems"]))
 
@@ -124,6 +130,22 @@ def _findings() -> dict[str, Any]:
     }
 
 
+def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The findings in words."""
+    yield "HSPC Live", f"{findings['version']}, Python {findings['python']}"
+    yield "system", f"{findings['system']}, {findings['cores']} cores"
+    yield "graphics processor", findings["cuda"] or "none that CUDA can use: the model runs on the CPU"
+    yield "shipped model", findings["model"]
+    yield "clock", f"ticks every {findings['clock']['resolution_ns']:g} ns"
+    for name, key in (("frames in memory", "ring_folder_free_gib"), ("sockets", "link_folder_free_gib")):
+        free = findings[key]
+        yield f"room for {name}", "no folder can be made" if free is None else f"{free:g} GiB"
+    yield "room on this disk", f"{findings['disk_free_gib']:g} GiB"
+    yield "packages", ", ".join(f"{name} {found or 'absent'}" for name, found in findings["packages"].items())
+    yield "shipped settings", ", ".join(findings["shipped_settings"])
+    yield "problems", "; ".join(findings["problems"]) or "none"
+
+
 def _version_of(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
@@ -145,8 +167,13 @@ def _free_gib(make: Any, problems: list[str]) -> float | None:
 
 
 def worker(
-    control: Annotated[str, typer.Argument(help="The run's control address, as `run` and `demo` say it on stderr.")],
-    name: Annotated[str, typer.Option(help="A name of its own.")] = "extra",
+    control: Annotated[
+        str,
+        typer.Argument(
+            help="The run's control address, from its line `running: control at …` on stderr.", metavar="ADDRESS"
+        ),
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="What the run shall call it in its messages.")] = "extra",
 ) -> None:
-    """Lend a running pipeline one more segment worker from this machine; Ctrl-C takes it away again."""
+    """Lend a run under way on this machine one more process that looks for cells; Ctrl-C takes it away again."""
     join(control, name)

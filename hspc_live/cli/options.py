@@ -10,11 +10,41 @@ import yaml
 
 from hspc_live.core.errors import SettingsError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout, instead of tables.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. sort.close.views=2.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Another value for one setting, e.g. sort.close.views=2; may be given several times.",
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="New folder for recording, JSON and pictures.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="New or empty folder for the results: recording, JSON, pictures. Without it they are only printed.",
+    ),
+]
+UmPerPx = Annotated[
+    float | None,
+    typer.Option(min=1e-3, metavar="UM", help="µm per pixel, where the file does not say it or is wrong."),
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(min=1e-3, metavar="RATE", help="Frames per second, where the file does not say it or is wrong."),
+]
+
+
+def address(text: str, name: str) -> str:
+    """A run's control address as typed for `name`. Raises SettingsError for what can be none."""
+    if not text.startswith(("ipc:///", "tcp://127.")):
+        raise SettingsError(
+            f"{name} {text}: this is no control address; `run` and `demo` print theirs on stderr, e.g. "
+            "ipc:///tmp/hspc-xyz/control.sock"
+        )
+    return text
 
 
 def calibrated(delay: Path | None) -> list[str]:

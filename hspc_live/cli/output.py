@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.table import Table
 
-progress = Console(stderr=True, highlight=False, emoji=False)
+from hspc_live.cli.tables import counted, facts, ledgers
+
 MANY = 0.9  # of the cells decided in time: below, the summary says what that means
-screen = Console(highlight=False, emoji=False)
+UNREAD = 141  # exit code when whoever read our output went away, as a shell counts SIGPIPE: 128 + 13
 
 
+class _Screen(Console):
+    """Stdout: when its reader has gone (`| head`), there is nobody to work for."""
+
+    def on_broken_pipe(self) -> None:
+        unread()
+
+
+class _Progress(Console):
+    """Stderr: a run goes on when nobody reads its progress any more."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _point_at_nothing(sys.stderr.fileno())
+
+
+progress = _Progress(stderr=True, highlight=False, emoji=False, markup=False)  # paths and settings may hold [brackets]
+screen = _Screen(highlight=False, emoji=False, markup=False)
 emitted = False  # whether this process has printed its one JSON object
 
 
@@ -23,15 +42,41 @@ def emit(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
     global emitted
     emitted = True
-    json.dump(value, sys.stdout, indent=2, default=str, allow_nan=False)
-    sys.stdout.write("\n")
+    try:
+        json.dump(value, sys.stdout, indent=2, default=str, allow_nan=False)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        unread()
+
+
+def unread() -> NoReturn:
+    """End quietly: nobody reads stdout any more."""
+    _point_at_nothing(sys.stdout.fileno())  # the interpreter's own flush at the end would fail again
+    raise SystemExit(UNREAD)
+
+
+def reader_gone() -> bool:
+    """Whether the other end of stdout is closed. Where that cannot be asked, a pipe that broke was this one."""
+    if sys.platform == "win32":
+        return True
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _point_at_nothing(descriptor: int) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
 
 
 def listener(role: str, kind: str, text: str) -> None:
     """What processes say, for the person at the terminal."""
     style = {"armed": "green", "running": "green", "replaced": "yellow", "hung": "yellow"}.get(kind, "")
     style = "bold red" if kind in ("disarmed", "alarm", "arming-refused", "killed") else style
-    progress.print(f"{role}: {kind}{': ' + text if text else ''}", style=style, markup=False)
+    said = text if text.startswith(kind) else f"{kind}: {text}" if text else kind
+    progress.print(f"{role}: {said}", style=style, markup=False)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -44,67 +89,50 @@ def interval(value: Any) -> str:
     return "" if value is None else f" ({percent(value[0])} to {percent(value[1])})"
 
 
-def total(counts: Mapping[str, int]) -> str:
-    """The sum of a ledger's reasons, with the reasons."""
-    inner = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return f"{sum(counts.values())}" + (f" ({inner})" if inner else "")
-
-
 def print_summary(summary: Mapping[str, Any], title: str) -> None:
-    """A run's summary as a table."""
-    frames, views, cells, commands = (summary[k] for k in ("frames", "views", "cells", "commands"))
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column()
-    table.add_row(
-        "frames",
-        f"{frames['captured']} captured = {frames['processed']} processed + {total(frames['dropped'])} dropped "
-        f"+ {total(frames['lost'])} lost",
-    )
-    table.add_row(
-        "views",
-        f"{views['detected']} detected = {views['classified']} classified + {total(views['rejected'])} rejected "
-        f"+ {total(views['skipped'])} skipped",
-    )
-    table.add_row(
-        "cells",
-        f"{cells['tracked']} tracked = {cells['sorted']} sorted + {cells['passed']} passed + {cells['abstained']} "
-        f"abstained + {total(cells['aborted'])} aborted + {total(cells['unresolved'])} unresolved",
-    )
-    table.add_row(
-        "commands",
-        f"{commands['sent']} sent = {commands['fired']} fired + {commands['refused']} refused + "
-        f"{commands['unacknowledged']} unacknowledged",
-    )
-    table.add_row("ledgers", "balanced" if summary["ledger"]["balanced"] else f"OUT OF BALANCE: {summary['ledger']}")
-    table.add_row("classes", ", ".join(f"{k} {v}" for k, v in summary["classes"].items()))
-    latency = summary["latency_ms"]
-    if latency["n"]:
-        table.add_row(
-            f"latency from {latency['from']}",
-            ", ".join(f"{name} {latency[name]:.1f} ms" for name in ("p50", "p99", "max")) + f", n = {latency['n']}",
-        )
-    met = summary["deadline"]["met_fraction"]
-    hint = (
-        ""
-        if met is None or met >= MANY
-        else ": this computer was too busy or too slow; what came too late went to waste"
-    )
-    table.add_row("decided in time", percent(met) + hint)
+    """A run's summary as two tables: what came of it, and its books."""
+    screen.print(facts(_findings(summary), title))
+    screen.print(ledgers(summary, "Ledgers"))
+
+
+def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     sort, model = summary.get("sort"), summary.get("model")
     if sort is not None:
-        table.add_row("purity, measured", percent(sort["purity"]) + interval(sort["purity_interval"]))
-        table.add_row("purity, predicted", percent(sort["predicted_purity"]) + interval(sort["predicted_interval"]))
-        table.add_row("recovery", percent(sort["recovery"]) + interval(sort["recovery_interval"]))
-    if model is not None:
+        empty = ": nothing was collected" if sort["purity"] is None else ""
+        yield "purity, measured", percent(sort["purity"]) + interval(sort["purity_interval"]) + empty
+        yield "purity, predicted", percent(sort["predicted_purity"]) + interval(sort["predicted_interval"])
+        yield "recovery", percent(sort["recovery"]) + interval(sort["recovery_interval"])
+    if model is not None and model["n"]:
         rate = percent(model["consistency_rate"]) + interval(model["consistency_interval"])
-        table.add_row("consistency rate", f"{rate}, n = {model['n']}")
-    for reason in summary["disarmed"]:
-        table.add_row("disarmed", reason)
-    for warning in summary["warnings"]:
-        table.add_row("note", warning)
-    table.add_row("decisions", summary["decisions_sha256"][:16] + "…")
-    screen.print(table)
+        yield "consistency rate", f"{rate}, n = {model['n']}"
+    yield "cells by class", ", ".join(f"{name} {count}" for name, count in summary["classes"].items())
+    yield from latency_rows(summary["latency_ms"])
+    met = summary["deadline"]["met_fraction"]
+    slow = met is not None and met < MANY
+    hint = ": this computer was too busy or too slow; what came too late went to waste" if slow else ""
+    yield "decided in time", percent(met) + hint
+    books = summary["ledger"]
+    yield "ledgers", "balanced" if books["balanced"] else "OUT OF BALANCE: " + "; ".join(books["violations"])
+    unrecorded = (summary.get("recording") or {}).get("unrecorded", {})
+    if any(unrecorded.values()):
+        yield (
+            "not recorded",
+            f"{counted({what: n for what, n in unrecorded.items() if n})}: a replay will not decide exactly the same",
+        )
+    yield from (("disarmed", reason) for reason in summary["disarmed"])
+    yield from (("note", warning) for warning in summary["warnings"])
+    yield "decisions", f"{summary['decisions_sha256'][:16]}…"
+
+
+def latency_rows(latency: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is known of the latency, if anything is: from a cell's last picture to its verdict."""
+    if latency["n"]:
+        start = latency.get("from", "mid-exposure")
+        yield (
+            "latency",
+            f"median {latency['p50']:.1f} ms, 99 % {latency['p99']:.1f} ms, longest {latency['max']:.1f} ms, "
+            f"from {start} of a cell's last picture to its verdict (n = {latency['n']})",
+        )
 
 
 def print_files(files: list[Path]) -> None:

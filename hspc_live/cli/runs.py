@@ -12,9 +12,9 @@ import typer
 
 from hspc_live.cli.chamber import run_chamber
 from hspc_live.cli.chamber_replay import replay_chamber
-from hspc_live.cli.execute import Order, Outcome, execute, gate_edits
-from hspc_live.cli.options import Json, Out, Set, calibrated, seconds, speed
-from hspc_live.cli.output import emit, listener, print_files, print_summary, progress
+from hspc_live.cli.execute import Order, Outcome, execute, gate_edits, new_recording
+from hspc_live.cli.options import Fps, Json, Out, Set, UmPerPx, calibrated, seconds, speed
+from hspc_live.cli.output import emit, listener, percent, print_files, print_summary, progress
 from hspc_live.cli.score import predicted, score
 from hspc_live.core.errors import SettingsError
 from hspc_live.recording.own_file import is_chamber
@@ -27,13 +27,18 @@ from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.shipped import shipped_config
 from hspc_live.stages.gate import check_gates
 from hspc_live.wiring import model_card, model_remarks
+from hspc_models.card import Card
 
 SUMMARY = "summary.json"
 
 
 def demo(
-    seconds_: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="How long cells flow.")] = 20.0,
-    seed: Annotated[int, typer.Option(help="Other seeds, other cells.")] = 1,
+    seconds_: Annotated[
+        float, typer.Option("--seconds", min=1, max=3600, metavar="S", help="How many seconds of flow.")
+    ] = 20.0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Number that the simulated cells are drawn from: another one, other cells.")
+    ] = 1,
     out: Out = None,
     set_: Set = None,
     as_json: Json = False,
@@ -41,7 +46,9 @@ def demo(
     """Sort simulated cells: the whole loop on the digital twin with the shipped model, nothing to configure."""
     overrides = [f"camera.twin.seed={seed}", *(set_ or [])]
     settings = load(shipped_config("rigs/twin_flow"), overrides)
-    _say_prediction(settings, seconds_)
+    card = _checked_card(settings)
+    new_recording(settings, out)  # nothing is promised before it is known that the run can be kept
+    say_prediction(settings, card, seconds_, armed=True)
     with _Folder(out) as folder:
         if out is None:
             settings = settings.model_copy(update={"record": settings.record.model_copy(update={"frames": False})})
@@ -50,16 +57,28 @@ def demo(
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="Settings of the rig, e.g. configs/rigs/twin_flow.yaml.")],
-    for_: Annotated[str | None, typer.Option("--for", help="Stop after this long, e.g. 30s or 5min.")] = None,
-    delay: Annotated[Path | None, typer.Option(help="Sort delay, as `calibrate-delay` wrote it.")] = None,
-    arm: Annotated[bool, typer.Option("--arm", help="Arm the sorter once the self-test has passed.")] = False,
+    config: Annotated[Path, typer.Argument(help="Settings file of the rig, e.g. configs/rigs/twin_flow.yaml.")],
+    for_: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", help="Flow: end after this long, e.g. 30s, 5min or 1h. Default: until Ctrl-C."
+        ),
+    ] = None,
+    delay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Flow: the sort delay, in the file that `calibrate-delay` wrote."),
+    ] = None,
+    arm: Annotated[
+        bool, typer.Option("--arm", help="Flow: let the sorter deflect cells, once the self-test has passed.")
+    ] = False,
     out: Out = None,
-    revisit: Annotated[bool, typer.Option("--revisit", help="Chamber: go back to the listed cells.")] = False,
+    revisit: Annotated[
+        bool, typer.Option("--revisit", help="Chamber: after the scan go back to every listed cell.")
+    ] = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Run live on a rig: a flow, disarmed until --arm; or a chamber (`mode: chamber`), scanned into a picking list."""
+    """Run live on a rig: sort from a flow (only if --arm), or scan a chamber (`mode: chamber`) into a picking list."""
     settings = load_run(config, [*calibrated(delay), *(set_ or [])])
     if isinstance(settings, ChamberRunSettings):
         if arm or delay is not None or for_ is not None:
@@ -73,8 +92,10 @@ def run(
     if isinstance(settings.camera, LoopedCamera):
         raise SettingsError(f"{config}: camera.kind is looped; use `hspc-live bench pipeline --config {config}`")
     duration = seconds(for_)
+    card = _checked_card(settings)
+    new_recording(settings, out)
     if duration is not None:
-        _say_prediction(settings, duration)
+        say_prediction(settings, card, duration, armed=arm)
     simulated = isinstance(settings.camera, SimulatedCamera)
     with _Folder(out) as folder:
         if out is None:
@@ -92,16 +113,31 @@ def run(
 
 def replay(
     recording: Annotated[Path, typer.Argument(help="A recording of HSPC Live, flow or chamber, or any RT-DC file.")],
-    config: Annotated[Path | None, typer.Option(help="Default: the recording's own, or those for RT-DC.")] = None,
-    speed_: Annotated[str, typer.Option("--speed", help="max, 1 (as recorded) or another factor.")] = "max",
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Segment worker processes.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(min=1e-3, help="Overrule the recording's pixel size.")] = None,
-    fps: Annotated[float | None, typer.Option(min=1e-3, help="Overrule the recording's frame rate.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings file to replay with. Default: the settings kept in the recording, or for an RT-DC file from "
+            "elsewhere the shipped replay_rtdc.",
+        ),
+    ] = None,
+    speed_: Annotated[
+        str,
+        typer.Option(
+            "--speed", metavar="SPEED", help="max (as fast as possible), or times the recorded speed: 1, 0.5."
+        ),
+    ] = "max",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, metavar="N", help="Processes that look for cells. Default: as the settings say."),
+    ] = None,
+    um_per_px: UmPerPx = None,
+    fps: Fps = None,
     out: Out = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Send a recording through the same pipeline. Same recording and settings: same decisions, at any speed."""
+    """Send a recording through the pipeline again. Same recording and settings: same decisions, at any speed."""
     overrides = list(set_ or [])
     if is_chamber(recording):
         given = {"--speed": speed_ != "max", "--workers": workers, "--um-per-px": um_per_px, "--fps": fps}
@@ -123,6 +159,9 @@ def replay(
     remarks = model_remarks(settings, model_card(settings), info.um_per_px)
     for remark in remarks:
         progress.print(f"note: {remark}", style="yellow", markup=False)
+    if remarks:
+        meant = "on pictures it was not made for its verdicts show that the pipeline works, nothing about the cells"
+        progress.print(f"note: {meant}", style="yellow")
     if loss is not None:
         progress.print(f"note: {recording}: {loss}", style="yellow", markup=False)
     if edits and (config is not None or any(text.startswith("sort.outlets") for text in overrides)):
@@ -149,11 +188,16 @@ def _as_replay(
     return settings.model_copy(update={"camera": camera, "pipeline": pipeline, "sorter": sorter, "record": record})
 
 
-def _say_prediction(settings: RunSettings, duration: float) -> None:
-    """What the run promises, before it starts."""
+def _checked_card(settings: RunSettings) -> Card | None:
+    """The model's card, once it is known to serve the gates. Raises SettingsError, ModelError."""
     card = model_card(settings)
     if card is not None:
         check_gates(settings.sort, card.classes)
+    return card
+
+
+def say_prediction(settings: RunSettings, card: Card | None, duration: float, *, armed: bool) -> None:
+    """What the run promises, before it starts."""
     before = predicted(settings, card, duration)
     table = card.cell_confusion if card is not None else None
     if before is not None and table is not None and table.views != settings.sort.close.views:
@@ -162,9 +206,11 @@ def _say_prediction(settings: RunSettings, duration: float) -> None:
         progress.print(f"note: {note}: the prediction is for the former", style="yellow")
     if before is not None and before.purity is not None and before.interval is not None:
         low, high = before.interval
+        cells = f"{before.sorted_cells:.0f} cell" + ("" if round(before.sorted_cells) == 1 else "s")
         progress.print(
-            f"predicted before the run: purity {before.purity:.1%} (95 % of such runs: {low:.1%} to {high:.1%}), "
-            f"recovery {before.recovery:.1%}, about {before.sorted_cells:.0f} cells sorted"
+            f"predicted before the run: purity {percent(before.purity)} (95 % of such runs: {percent(low)} to "
+            f"{percent(high)}), recovery {percent(before.recovery)}, about {cells} "
+            + ("sorted" if armed else "would be sorted if armed")
         )
 
 

@@ -10,12 +10,12 @@ import typer
 from rich.table import Table
 
 from hspc_live.cli.execute import make_out
-from hspc_live.cli.options import Json, Out
+from hspc_live.cli.options import Json
 from hspc_live.cli.output import emit, print_files, screen
 from hspc_live.core.errors import DataLoss, SettingsError
 from hspc_live.report.size_sources import Sizes, read_sizes
 from hspc_live.report.size_statistics import SizeComparison, compare_sizes
-from hspc_live.report.sizes import NAME, draw_sizes
+from hspc_live.report.sizes import NAME, draw_sizes, mean_sem, p_words
 
 
 def sizes(
@@ -32,7 +32,7 @@ def sizes(
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Of recordings, only cells classified with at least this score.")
     ] = 0.0,
-    out: Out = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for sizes.json, sizes.png and sizes.svg.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare cell diameters between classes: mean ± SEM, box plot, one-way ANOVA, t tests; pictures with --out."""
@@ -80,24 +80,29 @@ def _print(comparison: SizeComparison, found: Sizes) -> None:
             continue
         q1, median, q3 = group.quartiles_um
         low, high = group.whiskers_um
-        sem = "–" if group.sem_um is None else f"{group.sem_um:.3f}"
         table.add_row(
-            group.name, str(group.n), f"{group.mean_um:.2f} ± {sem}", f"{median:.2f}", f"{q1:.2f} – {q3:.2f}",
+            group.name, str(group.n), mean_sem(group), f"{median:.2f}", f"{q1:.2f} – {q3:.2f}",
             f"{low:.2f} – {high:.2f}", str(group.outliers),
         )  # fmt: skip
     screen.print(table)
     if (anova := comparison.anova) is not None:
         screen.print(
-            f"one-way ANOVA: F({anova.df_between}, {anova.df_within}) = {anova.f:.3g}, p = {anova.p:.3g}; "
+            f"one-way ANOVA: F({anova.df_between}, {anova.df_within}) = {anova.f:.3g}, {p_words(anova.p)}; "
             f"the classes explain {anova.eta_squared:.1%} of the variance"
         )
-    for pair in comparison.pairs:
-        low, high = pair.interval_um
-        screen.print(
-            f"{pair.first} - {pair.second}: {pair.difference_um:+.3f} µm ({low:+.3f}, {high:+.3f}), "
-            f"t({pair.df:.4g}) = {pair.t:.3g}, p = {pair.p:.3g} {pair.stars}, Holm p = {pair.p_holm:.3g}",
-            markup=False,
-        )
+    if comparison.pairs:
+        kind = "Student's" if comparison.test == "student" else "Welch's"
+        pairs = Table(title=f"{kind} t tests", title_justify="left")
+        for head in ("classes", "difference (95 % interval) µm", "t", "p", "Holm's p"):
+            pairs.add_column(head)
+        for pair in comparison.pairs:
+            low, high = pair.interval_um
+            pairs.add_row(
+                f"{pair.first} - {pair.second}", f"{pair.difference_um:+.2f} ({low:+.2f}, {high:+.2f})",
+                f"{pair.t:.2f}", f"{p_words(pair.p)} {pair.stars}".removeprefix("p = "),
+                p_words(pair.p_holm).removeprefix("p = "),
+            )  # fmt: skip
+        screen.print(pairs)
     left_out = (f"{count} cells left out: {reason}" for reason, count in sorted(found.left_out.items()))
     for line in (*comparison.remarks, *left_out):
         screen.print(line, markup=False)

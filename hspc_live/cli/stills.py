@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ from hspc_live.core.errors import DataLoss, HspcError, ModelError, OutputError, 
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import Modality
 from hspc_live.recording.images import StillImage, image_files, read_image
+from hspc_live.report import style
 from hspc_live.report.field_overlay import draw_field
 from hspc_live.settings.schema import TorchEager
 from hspc_live.settings.segment import SegmentSettings
@@ -35,6 +37,12 @@ from hspc_models.open_engine import open_engine
 
 MOST_OBJECTS = 20_000  # in one image; labels are uint16
 SCALE_TOLERANCE = 0.01
+LEAST_PX = 4  # across the smallest cell: what is smaller has no outline
+ALARM_WORDS = {
+    "black": "the picture is black",
+    "saturated": "more than half of the picture is overexposed",
+    "flat": "every pixel has the same grey",
+}
 
 
 class Reader:
@@ -66,15 +74,21 @@ class Reader:
 def segment(
     images: Annotated[list[Path], typer.Argument(help="PNG, TIFF or OME-TIFF files, or folders of them.")],
     um_per_px: Annotated[
-        float | None, typer.Option(min=1e-3, max=100, help="Pixel size; OME-TIFF files may state their own.")
+        float | None,
+        typer.Option(min=1e-3, max=100, metavar="UM", help="Pixel size in µm; OME-TIFF and ImageJ files may state it."),
     ] = None,
     modality: Annotated[
         Literal["auto", "dic", "brightfield"], typer.Option(help="auto: told from the cells' symmetry.")
     ] = "auto",
-    min_um: Annotated[float, typer.Option(help="Smaller objects are debris.")] = 4.5,
-    max_um: Annotated[float, typer.Option(help="Larger cells are found, but not accepted.")] = 16.0,
-    labels: Annotated[Path | None, typer.Option(help="Folder for label images, one for each image.")] = None,
-    overlay: Annotated[Path | None, typer.Option(help="Folder for pictures with the outlines drawn in.")] = None,
+    min_um: Annotated[float, typer.Option(metavar="UM", help="Smaller objects are debris.")] = 4.5,
+    max_um: Annotated[float, typer.Option(metavar="UM", help="Larger cells are found, but not accepted.")] = 16.0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Label images, one for each image; those of an earlier run are replaced."),
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures with the outlines drawn in; replaced likewise.")
+    ] = None,
     classify: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Score the accepted cells with this model.")
     ] = None,
@@ -97,7 +111,7 @@ def segment(
     for file in files:
         try:
             image = read_image(file)
-            scale = _scale(image, um_per_px)
+            scale = _scale(image, um_per_px, settings)
             result, told, ms = read(image, scale)
             if card is not None and card.modality is not told:
                 raise ModelError(
@@ -105,28 +119,27 @@ def segment(
                     "model, or say what it is with --modality"
                 )
         except (RecordingError, SettingsError, ModelError) as error:  # this image's fault: the others are done
-            progress.print(f"error: {error}", style="bold red", markup=False)
             failed.append({"file": str(file), "error": str(error)})
             first = first or error
+            if len(files) > 1:  # of a single file the command's own end says it
+                progress.print(f"error: {error}", style="bold red", markup=False)
             continue
+        _remark(file, result)
         scores = None if engine is None else _scores(engine, result)
         done.append(_entry(file, image, result, scale, told, engine, scores, ms))
         if labels is not None:
             _write(labels / f"{file.stem}.png", result.labels)
         if overlay is not None:
-            names = _names(engine, scores)
-            try:
-                draw_field(image.pixels, result, scale, file.name, overlay / f"{file.stem}.png", names)
-            except OSError as error:
-                raise OutputError(f"{overlay / file.stem}.png cannot be written: {error.strerror}") from error
+            _draw(overlay / f"{file.stem}.png", image, result, scale, engine, scores)
     if first is not None and not done:
-        raise type(first)("; ".join(entry["error"] for entry in failed))
+        raise first if len(files) == 1 else type(first)(f"none of the {len(files)} files could be done")
     if as_json:
         emit({"images": done, "failed": failed})
     else:
         _print(done)
     if failed:
-        raise DataLoss(f"{len(failed)} of {len(files)} files not done: " + ", ".join(entry["file"] for entry in failed))
+        names = ", ".join(entry["file"] for entry in failed)
+        raise DataLoss(f"{len(failed)} of {len(files)} files could not be done: {names}; the others are done")
 
 
 def _check_targets(files: list[Path], folders: list[Path]) -> None:
@@ -135,13 +148,18 @@ def _check_targets(files: list[Path], folders: list[Path]) -> None:
     for file in files:
         other = stems.setdefault(file.stem, file)
         if folders and other is not file:
-            raise OutputError(f"{other} and {file} would both be written as {file.stem}.png; rename one, or run twice")
+            raise OutputError(f"{other} and {file} would both be written as {file.stem}.png; use a folder for each run")
     inputs = {file.resolve() for file in files}
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable"  # better now than after the first image
+            probe.touch()
+            probe.unlink()
+        except FileExistsError as error:
+            raise OutputError(f"{folder} is a file; give the name of a folder") from error
         except OSError as error:
-            raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+            raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
         for stem in stems:
             if (folder / f"{stem}.png").resolve() in inputs:
                 raise OutputError(f"{folder}: {stem}.png would replace an input; give another folder")
@@ -149,19 +167,39 @@ def _check_targets(files: list[Path], folders: list[Path]) -> None:
         raise OutputError("--labels and --overlay name the same folder, and so the same files; give two folders")
 
 
-def _scale(image: StillImage, asked: float | None) -> float:
-    """Micrometres a pixel. Raises SettingsError where neither the file nor the user says it."""
+def _scale(image: StillImage, asked: float | None, settings: SegmentSettings) -> float:
+    """Micrometres a pixel. Raises SettingsError where neither the file nor the user says it, or where it cannot be."""
     stated = image.um_per_px
-    if asked is None:
-        if stated is None:
-            raise SettingsError(f"{image.path}: the file does not say its pixel size; give it with --um-per-px")
-        return stated
-    if stated is not None and abs(stated / asked - 1) > SCALE_TOLERANCE:
+    scale = stated if asked is None else asked
+    if scale is None:
+        raise SettingsError(f"{image.path}: the file does not say its pixel size; give it with --um-per-px")
+    smallest = settings.min_diameter_um
+    if smallest < LEAST_PX * scale:
+        raise SettingsError(
+            f"{image.path}: at {scale:g} µm a pixel a cell of {smallest:g} µm (--min-um) is {smallest / scale:.1f} "
+            f"pixels across, and {LEAST_PX} are needed; is the pixel size right?"
+        )
+    height, width = image.pixels.shape
+    if min(height, width) * scale < smallest:
+        raise SettingsError(
+            f"{image.path}: the whole picture is {width * scale:.3g} × {height * scale:.3g} µm, and a cell at least "
+            f"{smallest:g} µm (--min-um); is the pixel size right?"
+        )
+    if asked is not None and stated is not None and abs(stated / asked - 1) > SCALE_TOLERANCE:
         progress.print(
             f"{image.path}: states {stated:g} µm a pixel, --um-per-px {asked:g} overrules it",
             style="yellow", markup=False,
         )  # fmt: skip
-    return asked
+    return scale
+
+
+def _remark(file: Path, result: FieldResult) -> None:
+    """What a person should know who finds no cells in the table."""
+    words = [f"{ALARM_WORDS[alarm]}: nothing is found in it" for alarm in result.frame.alarms]
+    if result.frame.over_cap:
+        words.append(f"more than {MOST_OBJECTS} objects; {result.frame.over_cap} of them are left out")
+    for text in words:
+        progress.print(f"note: {file}: {text}", style="yellow", markup=False)
 
 
 def _scores(engine: Engine, result: FieldResult) -> NDArray[np.float32]:
@@ -171,10 +209,25 @@ def _scores(engine: Engine, result: FieldResult) -> NDArray[np.float32]:
     return np.concatenate(parts) if parts else np.empty((0, len(engine.classes)), np.float32)
 
 
-def _names(engine: Engine | None, scores: NDArray[np.float32] | None) -> list[str]:
-    if engine is None or scores is None:
-        return []
-    return [f"{engine.classes[int(row.argmax())]} {row.max():.2f}" for row in scores]
+def _draw(
+    path: Path, image: StillImage, result: FieldResult, um_per_px: float, engine: Engine | None,
+    scores: NDArray[np.float32] | None,
+) -> None:  # fmt: skip
+    """One image's overlay; where there is a model, accepted cells have the colour of the class it says."""
+    names: list[str] = []
+    colours: list[str] = []
+    key = None
+    if engine is not None and scores is not None:
+        of = style.class_colours(engine.classes)
+        said = [engine.classes[int(row.argmax())] for row in scores]
+        names = [f"{name} {row.max():.2f}" for name, row in zip(said, scores, strict=True)]
+        colours = [of[name] for name in said]
+        counts = Counter(said)
+        key = {f"{name}: {counts[name]}": colour for name, colour in of.items() if counts[name]}
+    try:
+        draw_field(image.pixels, result, um_per_px, image.path.name, path, names, colours, key)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _entry(
@@ -231,11 +284,15 @@ def _write(path: Path, labels: NDArray[np.uint16]) -> None:
 
 
 def _print(done: list[dict[str, Any]]) -> None:
-    table = Table("image", "contrast", "cells", "accepted", "rejected", "median µm", "ms")
+    """A table of the images; by name alone where that is enough, since a folder would leave no room for it."""
+    short = len({Path(image["file"]).name for image in done}) == len(done)
+    table = Table("image", "contrast", "cells", "accepted", "other objects", "median µm", "ms")
+    table.columns[0].overflow = "fold"
     for image in done:
         sizes = [cell["diameter_um"] for cell in image["cells"]]
         table.add_row(
-            image["file"], image["modality"], str(len(sizes)), str(sum(cell["accepted"] for cell in image["cells"])),
-            str(len(image["rejected"])), f"{np.median(sizes):.1f}" if sizes else "–", f"{image['ms']:.1f}",
+            Path(image["file"]).name if short else image["file"], image["modality"], str(len(sizes)),
+            str(sum(cell["accepted"] for cell in image["cells"])), str(len(image["rejected"])),
+            f"{np.median(sizes):.1f}" if sizes else "–", f"{image['ms']:.1f}",
         )  # fmt: skip
     screen.print(table)

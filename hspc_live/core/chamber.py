@@ -6,6 +6,7 @@ number counts on from the scan through the second visits, so it names a visit of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -141,8 +142,9 @@ class ChamberCell:
 class Revisited:
     """What became of a listed cell at the second visit: `lost` says why it was not found again, "" if it was.
 
-    `x_um`, `y_um` is where it lies by the stage's reading then: the place that a pick goes to. `error_um` is how far it
-    has moved against its fellows, `raw_error_um` how far from its listed place; NaN where it was not found.
+    `x_um`, `y_um` ± `sd_um` per axis is where it lies by the stage's reading then: the place that a pick goes to.
+    `error_um` is how far it has moved against its fellows, `raw_error_um` how far from its listed place; NaN where it
+    was not found.
     """
 
     cell: int
@@ -152,3 +154,4 @@ class Revisited:
     y_um: float
     error_um: float
     raw_error_um: float
+    sd_um: float = math.nan

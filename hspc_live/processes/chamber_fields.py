@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from hspc_live.core.chamber import GLOW, ChamberFacts, FieldObjects, Floats, Phase, Picture, Visit
 from hspc_live.core.crop import CropGeometry
@@ -14,9 +15,14 @@ from hspc_live.settings.chamber import PositionSettings
 from hspc_live.settings.segment import SegmentSettings
 from hspc_live.stages.affine import Affine, apply
 from hspc_live.stages.field import FieldSegmenter, Reason
-from hspc_live.stages.mosaic import Look
+from hspc_live.stages.looks import Look
 from hspc_live.stages.revisit import Picture as NewPicture
+from hspc_live.stages.stretch import Stretch
 from hspc_live.stages.tiling import footprint
+
+TOUCH_UM = 3.0
+TOUCH_SHARE = 0.25
+"""Objects whose outlines are nearer than that may be outlined otherwise next time: ± that share of their radius."""
 
 
 class FieldWork:
@@ -50,6 +56,7 @@ class FieldWork:
         pixels = np.column_stack([rows["x_um"], rows["y_um"]]) / self.um_per_px
         centroid_px = self._position.centroid_sd_um / self.um_per_px
         places = apply(self._affine, pixels.reshape(-1, 2), centroid_sd_px=centroid_px)
+        sds = np.hypot(places.sd, _unsure_by_touch(places.xy, rows["diameter_um"] / 2))
         border = np.minimum(pixels, self._size - 1 - pixels).min(axis=1, initial=np.inf) * self.um_per_px
         captured_ns = visit.pictures[0].frame.captured_ns
         return [
@@ -64,12 +71,13 @@ class FieldWork:
                 border_um=edge,
                 sharpness=sharpness,
                 accepted=accepted,
-                whole=reason != Reason.BORDER,
+                # a piece that the border cuts off may pass for debris, and its middle is not that of its cell
+                whole=reason != Reason.BORDER and edge > diameter / 2,
             )
             for view, ((x, y), sd, diameter, edge, sharpness, reason, accepted) in enumerate(
                 zip(
                     places.xy.tolist(),
-                    places.sd.tolist(),
+                    sds.tolist(),
                     rows["diameter_um"].tolist(),
                     border.tolist(),
                     rows["sharpness"].tolist(),
@@ -80,6 +88,12 @@ class FieldWork:
             )
         ]
 
+    def straighten(self, stretch: Stretch) -> None:
+        """From now on places are without the calibration's error that the overlaps of the scan have told."""
+        matrix = self._affine.matrix
+        rows = matrix.T @ stretch.covariance @ matrix
+        self._affine = Affine((np.eye(2) - stretch.matrix) @ matrix, np.asarray(np.kron(np.eye(2), rows), np.float64))
+
     def picture(self, visit: Visit, looks: Sequence[Look]) -> NewPicture:
         """A second visit, as `stages.revisit` compares it with the first."""
         shows = self._footprint
@@ -87,6 +101,18 @@ class FieldWork:
         half_x, half_y = shows.width_um / 2, shows.height_um / 2
         captured_ns = visit.pictures[0].frame.captured_ns
         return NewPicture(visit.number, captured_ns, x - half_x, y - half_y, x + half_x, y + half_y, tuple(looks))
+
+
+def _unsure_by_touch(xy: Floats, radius_um: Floats) -> Floats:
+    """± of the middles (n, 2) besides, µm per axis (n,): where objects all but touch, the line between them is a guess,
+    and may be drawn elsewhere in the next picture.
+    """
+    unsure = np.zeros(len(xy))
+    pairs = cKDTree(xy).query_pairs(2 * float(radius_um.max(initial=0.0)) + TOUCH_UM, output_type="ndarray")
+    gaps = np.hypot(*(xy[pairs[:, 0]] - xy[pairs[:, 1]]).T) - radius_um[pairs].sum(axis=1)
+    touching = np.unique(pairs[gaps < TOUCH_UM])
+    unsure[touching] = TOUCH_SHARE * radius_um[touching]
+    return unsure
 
 
 def features(objects: FieldObjects, view: int) -> Mapping[str, float]:

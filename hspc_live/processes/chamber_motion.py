@@ -5,6 +5,7 @@ Every function blocks; nothing here knows asyncio. Targets are checked by the ca
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import cast
@@ -34,10 +35,13 @@ class Rig:
         um_per_px: float,
         arrive_timeout_s: float,
         exposure_ms: float | None = None,
+        halted: threading.Event | None = None,
     ) -> None:
+        """From when `halted` is set, by any thread, nothing moves and no picture is taken: DeviceError."""
         self._stage, self._camera, self._settle = stage, camera, settle
         self._um_per_px, self._timeout_s, self._exposure_ms = um_per_px, arrive_timeout_s, exposure_ms
         self._channel = camera.channels[0]
+        self._halted = threading.Event() if halted is None else halted
         self._places: deque[Pixels] = deque(maxlen=EMPTY_FROM)
         self._empty: Pixels | None = None
 
@@ -51,7 +55,11 @@ class Rig:
         return self._move(target)
 
     def _move(self, target: StageTarget) -> StageReceipt:
+        self._unless_halted()
         self._stage.move_to(target)
+        if self._halted.is_set():  # in just this moment: the halt may have come before the move
+            self._stage.stop()
+        self._unless_halted()
         receipt = self._stage.wait(self._timeout_s)
         if receipt is None or receipt.target != target.target:
             raise DeviceError(
@@ -67,6 +75,7 @@ class Rig:
         looks: list[SettleLook] = []
         before: Frame | None = None
         while True:
+            self._unless_halted()
             frame = self._camera.snap(self._channel, self._exposure_ms)
             here = self._stage.position()
             shift = None
@@ -83,6 +92,10 @@ class Rig:
             return settled, None
         self._learn(before.pixels)
         return settled, before
+
+    def _unless_halted(self) -> None:
+        if self._halted.is_set():
+            raise DeviceError("the stage was halted")
 
     def snap(self, channel: str) -> Frame:
         """One exposure in a further channel."""

@@ -80,13 +80,13 @@ class ChamberRecorder:
         writer, self._writer = self._writer, None
         if writer is None:
             return self._kept
-        for kind in ("interrupted", "failure"):
+        for kind in ("interrupted", "ended_by", "stopped", "failure"):
             if summary.get(kind):
                 writer.note(kind, str(summary[kind]), self._last_ns)
         ledger = {name: summary[name] for name in LEDGERS if name in summary}
         whole = len(ledger) == len(LEDGERS) and self._failure is None
         try:
-            writer.close(ledger if whole else None, summary or None, self._unrecorded)
+            writer.close(ledger if whole else None, summary if ledger else None, self._unrecorded)
         except RecordingError as error:
             self._failure = self._failure or str(error)
         self._kept = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from hspc_live.core.chamber import ChamberFacts, Phase, Visit
-from hspc_live.core.errors import RecordingError
+from hspc_live.core.errors import RecordingError, SettingsError
 from hspc_live.core.values import StageTarget
 from hspc_live.recording.chamber_reader import ChamberRecording, open_chamber
 
@@ -14,19 +14,23 @@ from hspc_live.recording.chamber_reader import ChamberRecording, open_chamber
 class RecordedFields:
     """A `FieldSource` that gives what was recorded; `wanted` are the further channels that the settings ask for.
 
+    Of these a gate asks for those in `needed`: without them no verdict would be the one that is asked for.
     `warnings` say where the recording is not what was asked for, `loss` what of it could not be read; both are complete
     when the run is over. Nothing moves here, so no target is ever refused.
     """
 
-    def __init__(self, path: Path, wanted: Sequence[str] = ()) -> None:
-        self._path, self._wanted = path, tuple(wanted)
+    def __init__(self, path: Path, wanted: Sequence[str] = (), needed: Collection[str] = ()) -> None:
+        self._path, self._wanted, self._needed = path, tuple(wanted), frozenset(needed)
         self._recording: ChamberRecording | None = None
         self._halted = False
         self.warnings: list[str] = []
         self.loss: str | None = None
 
     def open(self) -> ChamberFacts:
-        """What was known before the first field. Raises RecordingError for a file without any picture."""
+        """What was known before the first field.
+
+        Raises RecordingError for a file without any picture, SettingsError where a gate needs what was not recorded.
+        """
         recording = self._recording = open_chamber(self._path)
         if not recording.has_pictures:
             raise RecordingError(
@@ -40,6 +44,11 @@ class RecordedFields:
         missing = [name for name in self._wanted if name not in recording.facts.channels]
         if missing:
             kept = ", ".join(recording.facts.channels)
+            if lacking := [name for name in missing if name in self._needed]:
+                raise SettingsError(
+                    f"{self._path}: a gate asks for the light in channel '{lacking[0]}', which was not recorded; the "
+                    f"recording has {kept}"
+                )
             self.warnings.append(
                 f"fluorescence in {', '.join(missing)} was not recorded (the recording has {kept}): no cell has a value"
             )

@@ -14,8 +14,9 @@ import numpy as np
 
 from hspc_live.core.chamber import Revisited
 from hspc_live.core.values import StageTarget
-from hspc_live.settings.chamber import ChamberSettings, StageLimits
-from hspc_live.stages.mosaic import Look, Mosaic
+from hspc_live.settings.chamber import ChamberSettings, PositionSettings, StageLimits
+from hspc_live.stages.looks import Look
+from hspc_live.stages.mosaic import Mosaic
 from hspc_live.stages.picking import LeftOut, PickingList
 from hspc_live.stages.revisit import Picture, Revisit, match_revisit
 from hspc_live.stages.tiling import within
@@ -43,7 +44,14 @@ def match_second(
     """Every listed cell in the pictures of the second visit, in the order of the list."""
     by_number = {seen.number: seen for seen in mosaic.objects}
     cells = [by_number[pick.cell] for pick in listed.picks]
-    return match_revisit(cells, mosaic.objects, pictures, settings.revisit, settings.mosaic, settings.position)
+    position = as_shown(settings.position, mosaic.unsteady_um)
+    return match_revisit(cells, mosaic.objects, pictures, settings.revisit, settings.mosaic, position)
+
+
+def as_shown(position: PositionSettings, unsteady_um: float | None) -> PositionSettings:
+    """`position` with the stage's repeatability as pictures have shown it, where that is worse."""
+    shown = max(position.repeatability_um, unsteady_um or 0.0)
+    return position.model_copy(update={"repeatability_um": shown})
 
 
 def revisited(found: Revisit) -> list[Revisited]:
@@ -51,7 +59,7 @@ def revisited(found: Revisit) -> list[Revisited]:
     return [
         Revisited(
             one.cell, one.field, "" if one.lost is None else one.lost.value, one.x_um, one.y_um, one.error_um,
-            one.raw_error_um,
+            one.raw_error_um, one.sd_um,
         )
         for one in found.cells
     ]  # fmt: skip
@@ -60,15 +68,18 @@ def revisited(found: Revisit) -> list[Revisited]:
 def pick_targets(
     cells: Iterable[Revisited],
     pictures: Sequence[Picture],
-    clear_um: float,
+    settings: ChamberSettings,
+    unsteady_um: float | None,
     limits: StageLimits,
     first_number: int,
 ) -> tuple[list[StageTarget], dict[str, int]]:
     """Where to send the stage for a pick: the fresh place of every cell that was found again, and still lies alone.
 
-    A fresh place beyond `limits`, or the edge of another object nearer than `clear_um` in the fresh picture, keeps a
-    cell from being picked: how many, by reason, comes second.
+    A fresh place beyond `limits`, the edge of another object nearer than `clear_um` in the fresh picture, or a stage
+    that comes back too far off (`unsteady_um`, as the pictures of the second visit have it) keeps a cell from being
+    picked: how many, by reason, comes second.
     """
+    picking, position = settings.picking, as_shown(settings.position, unsteady_um)
     looks = {picture.field: picture.looks for picture in pictures}
     targets: list[StageTarget] = []
     kept_from: Counter[str] = Counter()
@@ -77,7 +88,9 @@ def pick_targets(
             continue
         if not within(cell.x_um, cell.y_um, limits):
             kept_from[LeftOut.OUT_OF_REACH.value] += 1
-        elif not _alone(cell, looks[cell.visit], clear_um):
+        elif position.k_sigma * math.hypot(cell.sd_um, position.repeatability_um) > picking.tolerance_um:
+            kept_from[LeftOut.POSITION_UNCERTAIN.value] += 1
+        elif not _alone(cell, looks[cell.visit], picking.clear_um):
             kept_from[LeftOut.NEIGHBOUR_TOO_NEAR.value] += 1
         else:
             targets.append(StageTarget(first_number + len(targets), cell.x_um, cell.y_um, cell.cell))
@@ -105,6 +118,7 @@ def report(found: Revisit) -> dict[str, Any]:
         "refound_of_shown": told["refound_fraction"],
         "position_error_um": _spread([cell.error_um for cell in found.cells]),
         "raw_position_error_um": _spread([cell.raw_error_um for cell in found.cells]),
+        "stage_unsteady_um": found.unsteady_um,
         "fields": told["fields"],
     }
 

@@ -48,6 +48,7 @@ class LiveFields:
             camera.um_per_px,
             self._settings.stage.arrive_timeout_s,
             exposure.transmitted_ms,
+            self._halted,
         )
         affine = self._affine(camera)
         shows = footprint(affine, camera.width_px, camera.height_px)

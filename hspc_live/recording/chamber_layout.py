@@ -70,6 +70,7 @@ REVISITED_DTYPE: Final = np.dtype(
         ("y_um", "<f8"),
         ("error_um", "<f8"),
         ("raw_error_um", "<f8"),
+        ("sd_um", "<f8"),
     ]
 )
 
@@ -194,6 +195,6 @@ def look_rows(cells: Sequence[ChamberCell]) -> NDArray[np.void]:
 def revisited_rows(cells: Sequence[Revisited]) -> NDArray[np.void]:
     """Second visits as rows of `REVISITED_DTYPE`."""
     return np.array(
-        [(c.cell, c.visit, text(c.lost, 32), c.x_um, c.y_um, c.error_um, c.raw_error_um) for c in cells],
+        [(c.cell, c.visit, text(c.lost, 32), c.x_um, c.y_um, c.error_um, c.raw_error_um, c.sd_um) for c in cells],
         REVISITED_DTYPE,
     )

@@ -53,7 +53,4 @@ def _classification(row: dict[str, Any]) -> Classification | None:
 
 def revisited_cells(rows: NDArray[np.void]) -> list[Revisited]:
     """Rows of `REVISITED_DTYPE` as values."""
-    return [
-        Revisited(cell, visit, lost.decode(), x_um, y_um, error_um, raw_um)
-        for cell, visit, lost, x_um, y_um, error_um, raw_um in rows.tolist()
-    ]
+    return [Revisited(cell, visit, lost.decode(), *numbers) for cell, visit, lost, *numbers in rows.tolist()]

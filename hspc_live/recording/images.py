@@ -1,4 +1,4 @@
-"""Still images from files: PNG, TIFF and OME-TIFF, one grey picture of uint8 or uint16 each, and its scale if given.
+"""Still images from files: PNG, TIFF, OME-TIFF, ImageJ's; a grey picture of uint8 or uint16 each, its scale if given.
 
 What a file holds decides, not its name. Every refusal names the file and the mend; nothing is guessed, scaled or cut
 silently: a colour picture is read only if it is a grey one in disguise, floating point is refused.
@@ -77,7 +77,8 @@ def _png(path: Path) -> NDArray[Any]:
     """The picture of a PNG file; one channel, or colours in OpenCV's order."""
     data = np.fromfile(path, np.uint8)
     if data.size > _PNG_DEPTH and data[_PNG_DEPTH] < 8 and data[_PNG_DEPTH + 1] == 0:
-        raise RecordingError(f"{path}: {data[_PNG_DEPTH]} bit a pixel, a mask and no picture; give the image itself")
+        bits = "one bit" if data[_PNG_DEPTH] == 1 else f"{data[_PNG_DEPTH]} bits"
+        raise RecordingError(f"{path}: {bits} a pixel, a mask and no picture; give the grey image itself")
     try:
         array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a header that promises more than OpenCV would ever read
@@ -94,13 +95,15 @@ def _tiff(path: Path) -> tuple[NDArray[Any], float | None]:
             pages = len(file.pages)
             if pages > 1:
                 raise RecordingError(f"{path}: {pages} pages; save the one to segment as a file of its own")
-            um_per_px = _ome_scale(file.ome_metadata, path) if file.is_ome else None
             page = file.series[0].pages[0] if file.series else None
             if not isinstance(page, tifffile.TiffPage):
                 raise RecordingError(f"{path}: a TIFF file without a picture; save it again")
+            um_per_px = _ome_scale(file.ome_metadata, path) if file.is_ome else None
+            if file.is_imagej:
+                um_per_px = _imagej_scale((file.imagej_metadata or {}).get("unit"), page, path)
             if page.bitspersample == 1:
                 raise RecordingError(f"{path}: one bit a pixel, a mask and no picture; give the grey image itself")
-            array = page.asarray()
+            array = _decoded(page, path)
             if array.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 array = np.moveaxis(array, 0, -1)  # colours as planes, one after the other
             if array.ndim == 3 and not page.extrasamples:  # the last is no alpha: it has to agree like the others
@@ -122,6 +125,23 @@ def _tiff(path: Path) -> tuple[NDArray[Any], float | None]:
         ) from error
 
 
+def _decoded(page: tifffile.TiffPage, path: Path) -> NDArray[Any]:
+    """The page's pixels; black is 0 in all of them.
+
+    tifffile reads LZW, JPEG and their like only with a further package, so OpenCV does where it can.
+    """
+    try:
+        array = page.asarray()
+    except ValueError as error:
+        read = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if "imagecodecs" in str(error) else None
+        if read is None or read.shape[:2] != page.shape[:2]:
+            raise
+        return np.asarray(read)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind == "u":
+        array = np.invert(array)
+    return np.asarray(array)
+
+
 def _ome_scale(xml: str | None, path: Path) -> float | None:
     """PhysicalSizeX in µm, None if the file leaves it out."""
     try:
@@ -132,8 +152,22 @@ def _ome_scale(xml: str | None, path: Path) -> float | None:
     if found is None:
         return None
     across, down = _um(found, "X"), _um(found, "Y")
-    if across is not None and down is not None and abs(across - down) > 0.01 * across:
-        raise RecordingError(f"{path}: pixels of {across} × {down} µm; resample the image to square pixels")
+    return across if across is None or down is None else _square(across, down, path)
+
+
+def _imagej_scale(unit: Any, page: tifffile.TiffPage, path: Path) -> float | None:
+    """What ImageJ and Fiji have under Image > Properties, in µm; None for a picture whose scale nobody set."""
+    one = _UM.get(str(unit or "pixel").replace("\\u00B5", "µ").replace("micron", "um"))
+    lines = [page.tags.valueof(f"{axis}Resolution") for axis in "XY"]  # pixels a unit, as a fraction
+    if one is None or not all(isinstance(line, tuple) and line[0] > 0 and line[1] > 0 for line in lines):
+        return None
+    across, down = (one * below / above for above, below in lines)
+    return _square(across, down, path)
+
+
+def _square(across: float, down: float, path: Path) -> float:
+    if abs(across - down) > 0.01 * across:
+        raise RecordingError(f"{path}: pixels of {across:g} × {down:g} µm; resample the image to square pixels")
     return across
 
 

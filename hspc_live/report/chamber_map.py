@@ -17,6 +17,7 @@ from matplotlib.patheffects import withStroke
 from hspc_live.core.chamber import ChamberCell, ChamberOutcome
 from hspc_live.report import style
 from hspc_live.report.chamber_evidence import ChamberEvidence
+from hspc_live.report.chamber_words import LEFT_OUT
 from hspc_live.stages.field import NO_CELL
 from hspc_live.stages.picking import LeftOut
 
@@ -32,13 +33,13 @@ NUMBERS = 150
 """Of so many picks every one is numbered; of more, every fifth, tenth …"""
 
 PATH = "#222222"
-LEFT_OUT = {
-    LeftOut.NEIGHBOUR_TOO_NEAR: ("x", "a neighbour too near"),
-    LeftOut.SURROUNDINGS_UNSEEN: ("s", "at the edge of what was seen"),
-    LeftOut.POSITION_UNCERTAIN: ("P", "place too uncertain"),
-    LeftOut.EXPIRED: ("v", "seen too long ago"),
-    LeftOut.OUT_OF_REACH: ("D", "out of the stage's reach"),
-    LeftOut.OVER_TOP: ("^", "better ones fill the list"),
+MARKERS = {
+    LeftOut.NEIGHBOUR_TOO_NEAR: "x",
+    LeftOut.SURROUNDINGS_UNSEEN: "s",
+    LeftOut.POSITION_UNCERTAIN: "P",
+    LeftOut.EXPIRED: "v",
+    LeftOut.OUT_OF_REACH: "D",
+    LeftOut.OVER_TOP: "^",
 }
 LEFT_OUT_COLOUR = "#5A5A5A"
 NO_VERDICT_COLOUR = "#A0A0A0"
@@ -71,7 +72,7 @@ def map_figure(evidence: ChamberEvidence) -> Figure:
     colours = style.class_colours(evidence.classes)
     for cells, colour, filled in _groups(evidence, colours):
         _cells(axes, cells, colour, filled)
-    for reason, (marker, _) in LEFT_OUT.items():
+    for reason, marker in MARKERS.items():
         of = [cell for cell in _left_out(evidence) if cell.reason == reason.value]
         axes.plot(
             [cell.x_um for cell in of], [cell.y_um for cell in of], marker=marker, ms=6.5, mew=1.3, lw=0, mfc="none",
@@ -213,7 +214,7 @@ def _legend(figure: Figure, evidence: ChamberEvidence, colours: dict[str, str]) 
     if unsure:
         what.append(dot(color=style.INK, mfc="none", label=f"not sure enough: {unsure}"))
     for count, colour, words in (
-        (len(_no_verdict(evidence, cells=True)), NO_VERDICT_COLOUR, "touching, blurred, too large …"),
+        (len(_no_verdict(evidence, cells=True)), NO_VERDICT_COLOUR, "not recognised: touching, blurred …"),
         (len(_no_verdict(evidence, cells=False)), NO_CELL_COLOUR, "no whole cell: debris, cut, clump"),
     ):
         if count:
@@ -222,12 +223,12 @@ def _legend(figure: Figure, evidence: ChamberEvidence, colours: dict[str, str]) 
     every = "" if len(picks) <= NUMBERS else ", some numbered"
     text = f"picked in this order: {len(picks)}{every}"
     wanted = [Line2D([], [], color=PATH, lw=0.9, marker="o", mfc="none", mec=PATH, ms=9, mew=1.4, label=text)]
-    for reason, (marker, words) in LEFT_OUT.items():
+    for reason, marker in MARKERS.items():
         count = sum(cell.reason == reason.value for cell in _left_out(evidence))
         if count:
             wanted.append(
                 Line2D([], [], color=LEFT_OUT_COLOUR, mfc="none", marker=marker, lw=0, ms=8, mew=1.4,
-                       label=f"{words}: {count}")
+                       label=f"{LEFT_OUT[reason]}: {count}")
             )  # fmt: skip
     fields = evidence.fields_um()
     ground = [Patch(fc="none", ec="#CCCCCC", label=f"field of view: {sum(seen for _, seen in fields)}")]

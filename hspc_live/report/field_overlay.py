@@ -1,7 +1,8 @@
 """A still field with everything that was found drawn in: which cells would be taken, which not, and why.
 
-Accepted cells have a full line, found ones that are not accepted a dashed one in the colour of the reason, what is no
-whole cell a thin box and a cross. The legend says it in words, with counts.
+Colour is for accepted cells alone, and a full line. What is not accepted is light grey: whole cells with an outline
+whose dashes tell the reason, what is no whole cell with a cross or a box; a word stands beside it where there is room.
+The legend lies on a dark ground, so that every line looks there as it does on the picture.
 """
 
 from __future__ import annotations
@@ -9,49 +10,69 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from hspc_live.core.values import Pixels
 from hspc_live.report import style
+from hspc_live.report.labels import Box, FreePlaces
 from hspc_live.stages.field import NO_CELL, FieldResult, Reason
 
 MARGIN_IN = 0.3
-FOOT_IN = 0.95
+FOOT_IN = 0.55
 HEAD_IN = 0.72
+KEY_IN = 3.3
+"""Width of the legend, right of the picture."""
+
+KEY_TALL_IN = 3.9
+"""The height of a legend with every line in it; a flat picture has as much beside it."""
+
 MAX_IMAGE_IN = 9.0
 ACCEPTED_COLOUR = "#009E73"
+REJECTED_COLOUR = "#E2E2E2"
+GROUND = "#3A3A3A"
 _SHADOW = [withStroke(linewidth=3.4, foreground="#000000A0")]
 
-# Okabe & Ito (2008), "Color universal design"; dashes tell them from the accepted where colours do not
-_COLOURS = {
-    Reason.NOT_UNIQUE: "#56B4E9",
-    Reason.TOO_LARGE: "#E69F00",
-    Reason.NOT_ROUND: "#F0E442",
-    Reason.UNCROPPABLE: "#CC79A7",
-    Reason.BLURRED: "#0072B2",
-    Reason.SATURATED: "#D55E00",
-    Reason.CLUSTER: "#FFFFFF",
-    Reason.BORDER: style.PALE,
-    Reason.DEBRIS: style.GREY,
+Dashes = tuple[float, tuple[float, ...]]
+_DASHES: dict[Reason, Dashes] = {
+    Reason.NOT_UNIQUE: (0, (2.4, 1.2)),
+    Reason.TOO_LARGE: (0, (7.0, 1.6)),
+    Reason.NOT_ROUND: (0, (0.9, 1.1)),
+    Reason.UNCROPPABLE: (0, (5.0, 1.4, 0.9, 1.4)),
+    Reason.BLURRED: (0, (1.6, 3.0)),
+    Reason.SATURATED: (0, (3.0, 1.2, 0.9, 1.2, 0.9, 1.2)),
 }
+_BOXES: dict[Reason, str | Dashes] = {Reason.CLUSTER: "-", Reason.BORDER: (0, (1.5, 1.8))}  # debris has a cross
 WORDS = {
-    Reason.NOT_UNIQUE: "neighbour in its crop",
+    Reason.NOT_UNIQUE: "too close to another cell",
     Reason.TOO_LARGE: "too large",
     Reason.NOT_ROUND: "not round",
-    Reason.UNCROPPABLE: "crop leaves the image",
+    Reason.UNCROPPABLE: "too close to the edge",
     Reason.BLURRED: "out of focus",
-    Reason.SATURATED: "saturated",
-    Reason.CLUSTER: "no cell: clump",
-    Reason.BORDER: "no cell: cut by the border",
-    Reason.DEBRIS: "no cell: debris",
+    Reason.SATURATED: "overexposed",
+    Reason.CLUSTER: "clump, cannot be parted",
+    Reason.BORDER: "cut by the edge",
+    Reason.DEBRIS: "debris",
 }
+BESIDE = {
+    Reason.NOT_UNIQUE: "too close",
+    Reason.TOO_LARGE: "too large",
+    Reason.NOT_ROUND: "not round",
+    Reason.UNCROPPABLE: "edge",
+    Reason.BLURRED: "out of focus",
+    Reason.SATURATED: "overexposed",
+    Reason.CLUSTER: "clump",
+    Reason.BORDER: "cut",
+}
+"""Beside the object; debris has its cross alone, as there may be hundreds of it."""
 
 
 def draw_field(
@@ -69,89 +90,162 @@ def draw_field(
     `colours` are those of the accepted cells' outlines, in row order, and `key` says what each of them means.
     `pixels` is the image (height, width) that `result` was made of. Raises OSError where it cannot be written.
     """
+    return style.save(field_figure(pixels, result, um_per_px, title, names, colours, key), path)
+
+
+def field_figure(
+    pixels: Pixels,
+    result: FieldResult,
+    um_per_px: float,
+    title: str,
+    names: Sequence[str] = (),
+    colours: Sequence[str] = (),
+    key: Mapping[str, str] | None = None,
+) -> Figure:
+    """The picture that `draw_field` writes."""
     height, width = pixels.shape
-    image_in = min((style.WIDTH_IN - 2 * MARGIN_IN) * height / width, MAX_IMAGE_IN)
+    image_in = min((style.WIDTH_IN - 3 * MARGIN_IN - KEY_IN) * height / width, MAX_IMAGE_IN)
     wide_in = image_in * width / height
-    tall_in = HEAD_IN + image_in + FOOT_IN
+    tall_in = HEAD_IN + max(image_in + FOOT_IN, KEY_TALL_IN)
     figure = style.new_figure(tall_in)
-    left = (style.WIDTH_IN - wide_in) / 2 / style.WIDTH_IN
-    axes = figure.add_axes((left, FOOT_IN / tall_in, wide_in / style.WIDTH_IN, image_in / tall_in))
+    top = 1 - HEAD_IN / tall_in
+    share = image_in / tall_in
+    axes = figure.add_axes((MARGIN_IN / style.WIDTH_IN, top - share, wide_in / style.WIDTH_IN, share))
     black, white = style.contrast(pixels)
-    axes.imshow(pixels, cmap="gray", vmin=black, vmax=white, interpolation="bicubic")
+    axes.imshow(
+        _shrunk(pixels, int(2 * wide_in * style.DPI)), cmap="gray", vmin=black, vmax=white, interpolation="bicubic",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )  # fmt: skip
     axes.set_axis_off()
     axes.autoscale(False)  # or an outline at the border would widen the view
-    _cells(axes, result, names, colours)
-    _others(axes, result)
+    _outline(axes, result, colours)
+    unsaid = _label(axes, result, names, width, height, wide_in)
     counts = Counter(result.reasons)
     cells = int(result.whole.sum())
     alarms = "" if not result.frame.alarms else f" (image {', '.join(result.frame.alarms)})"
     style.heading(
         figure, f"{cells} cell{'' if cells == 1 else 's'} found, {counts[None]} accepted{alarms}",
-        f"{title}   ·   {width} × {height} pixels of {um_per_px:g} µm",
+        f"{title}   ·   {width} × {height} pixels of {um_per_px:.4g} µm",
     )  # fmt: skip
-    style.scale_bar(axes, 0, -0.3 / image_in, um_per_px, style.nice_length(width * um_per_px))
-    figure.legend(
-        handles=_key(counts, key), loc="center", ncols=5, frameon=False, fontsize=style.NORMAL,
-        bbox_to_anchor=(0.58, (FOOT_IN - 0.62) / tall_in), handlelength=2.4, columnspacing=1.6,
-    )  # fmt: skip
-    return style.save(figure, path)
+    style.scale_bar(axes, 0, -0.28 / image_in, um_per_px, style.nice_length(width * um_per_px))
+    _legend(figure, counts, key, ((2 * MARGIN_IN + wide_in) / style.WIDTH_IN, top), unsaid)
+    return figure
 
 
-def _cells(axes: Axes, result: FieldResult, names: Sequence[str], colours: Sequence[str]) -> None:
-    reasons = [reason for reason, whole in zip(result.reasons, result.whole, strict=True) if whole]
-    boxes = result.frame.objects[["x0_px", "y0_px", "x1_px", "y1_px"]][result.whole].tolist()
-    named, coloured = iter(names), iter(colours)
-    for number, (reason, (x0, y0, x1, y1)) in enumerate(zip(reasons, boxes, strict=True), start=1):
-        colour = next(coloured, ACCEPTED_COLOUR) if reason is None else _COLOURS[reason]
-        for line in _outlines(result.labels[y0:y1, x0:x1] == number):
+def _outline(axes: Axes, result: FieldResult, colours: Sequence[str]) -> None:
+    """Every object's outline or mark; in `labels` the whole cells are numbered from 1, in row order."""
+    coloured, number = iter(colours), 0
+    for reason, row in zip(result.reasons, result.frame.objects, strict=True):
+        x0, y0, x1, y1 = (int(row[name]) for name in ("x0_px", "y0_px", "x1_px", "y1_px"))
+        if reason is Reason.DEBRIS:
             axes.plot(
-                line[:, 0] + x0, line[:, 1] + y0, color=colour, lw=2.0, ls="-" if reason is None else (0, (2.2, 1.2)),
+                [(x0 + x1 - 1) / 2], [(y0 + y1 - 1) / 2], marker="x", ms=6, mew=1.5, color=REJECTED_COLOUR,
                 path_effects=_SHADOW,
             )  # fmt: skip
-        text = next(named, "") if reason is None else ""
-        if text:
-            axes.text(
-                (x0 + x1) / 2, y1 + 3, text, color="white", fontsize=style.SMALL, fontweight="bold", ha="center",
-                va="top", clip_on=True, path_effects=_SHADOW,
+        elif reason in _BOXES:
+            axes.add_patch(
+                Rectangle((x0 - 3, y0 - 3), x1 - x0 + 5, y1 - y0 + 5, fill=False, lw=1.5, ec=REJECTED_COLOUR,
+                          ls=_BOXES[reason], path_effects=_SHADOW)
             )  # fmt: skip
-
-
-def _others(axes: Axes, result: FieldResult) -> None:
-    for reason, row in zip(result.reasons, result.frame.objects, strict=True):
-        if reason is None or reason not in NO_CELL:
-            continue
-        x0, y0, x1, y1 = (float(row[name]) for name in ("x0_px", "y0_px", "x1_px", "y1_px"))
-        axes.add_patch(
-            Rectangle((x0 - 3, y0 - 3), x1 - x0 + 5, y1 - y0 + 5, fill=False, lw=1.2, ec=_COLOURS[reason],
-                      path_effects=_SHADOW)
-        )  # fmt: skip
-        axes.plot(
-            [(x0 + x1 - 1) / 2], [(y0 + y1 - 1) / 2], marker="x", ms=5, mew=1.4, color=_COLOURS[reason],
-            path_effects=_SHADOW,
-        )  # fmt: skip
-
-
-def _key(counts: Counter[Reason | None], key: Mapping[str, str] | None) -> list[Line2D]:
-    accepted = key or {f"accepted: {counts[None]}": ACCEPTED_COLOUR}
-    lines = [Line2D([], [], color=_ink(colour), lw=3, label=text) for text, colour in accepted.items()]
-    for reason, colour in _COLOURS.items():
-        if not counts[reason]:
-            continue
-        ink = _ink(colour)
-        text = f"{WORDS[reason]}: {counts[reason]}"
-        if reason in NO_CELL:
-            lines.append(Line2D([], [], color=ink, lw=0, marker="x", ms=7, mew=2, label=text))
         else:
-            lines.append(Line2D([], [], color=ink, lw=3, ls=(0, (1.6, 0.8)), label=text))
-    return lines
+            number += 1
+            for line in _contours(result.labels[y0:y1, x0:x1] == number):
+                axes.plot(
+                    line[:, 0] + x0, line[:, 1] + y0, lw=2.2 if reason is None else 1.6, path_effects=_SHADOW,
+                    color=next(coloured, ACCEPTED_COLOUR) if reason is None else REJECTED_COLOUR,
+                    ls="-" if reason is None else _DASHES[reason],
+                )  # fmt: skip
 
 
-def _ink(colour: str) -> str:
-    """White shows on the image, not on paper."""
-    return style.INK if colour == "#FFFFFF" else colour
+def _label(axes: Axes, result: FieldResult, names: Sequence[str], width: int, height: int, wide_in: float) -> int:
+    """Words beside the objects where there is room, accepted cells first; how many found none."""
+    px_per_dot = width / (wide_in * style.DPI)
+    boxes = _boxes(result)
+    free, named, unsaid = FreePlaces(width, height, boxes), iter(names), 0
+    wanted = [
+        (next(named, ""), True, box) if reason is None else (BESIDE.get(reason, ""), False, box)
+        for reason, box in zip(result.reasons, boxes, strict=True)
+    ]
+    # a label of several lines says most: it is on the picking list
+    for text, accepted, box in sorted(wanted, key=lambda one: (not one[1], -one[0].count("\n"))):
+        if not text:
+            continue
+        words = axes.text(
+            0, 0, text, color="white" if accepted else REJECTED_COLOUR, fontsize=style.SMALL, ha="center", va="center",
+            fontweight="bold" if accepted else "normal", linespacing=1.25, path_effects=_SHADOW,
+        )  # fmt: skip
+        extent = words.get_window_extent()
+        wide, tall = (extent.width + 6) * px_per_dot, (extent.height + 4) * px_per_dot
+        place = free.find(wide, tall, box, 5 * px_per_dot, 5 * px_per_dot)
+        if place is None:
+            words.remove()
+            unsaid += 1
+        else:
+            words.set_position((place[0] + wide / 2, place[1] + tall / 2))
+    return unsaid
 
 
-def _outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
+def _boxes(result: FieldResult) -> list[Box]:
+    rows = result.frame.objects[["x0_px", "y0_px", "x1_px", "y1_px"]].tolist()
+    return [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in rows]
+
+
+def _legend(
+    figure: Figure, counts: Counter[Reason | None], key: Mapping[str, str] | None, place: tuple[float, float],
+    unsaid: int,
+) -> None:  # fmt: skip
+    """What every line on the picture means, with counts; beneath it, how many labels had no room."""
+    accepted = key or {f"single cell: {counts[None]}": ACCEPTED_COLOUR}
+    sections: list[tuple[str, list[Line2D | Patch]]] = [
+        ("Accepted", [Line2D([], [], color=colour, lw=3, label=text) for text, colour in accepted.items()]),
+        ("Found, not accepted", [_sample(reason, counts) for reason in _DASHES if counts[reason]]),
+        ("No whole cell", [_sample(reason, counts) for reason in WORDS if reason in NO_CELL and counts[reason]]),
+    ]
+    handles: list[Line2D | Patch] = []
+    titles = []
+    for title, samples in sections:
+        if samples:
+            titles.append(title)
+            handles += [Line2D([], [], lw=0, label=title), *samples]
+    legend = figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=place, facecolor=GROUND, edgecolor="none", framealpha=1,
+        labelcolor="white", fontsize=style.NORMAL, handlelength=3.0, labelspacing=0.6, borderpad=0.9,
+        borderaxespad=0, fancybox=False,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        if text.get_text() in titles:
+            text.set_fontweight("bold")
+            text.set_x(-3.8 * style.NORMAL * style.DPI / 72)  # as far left as the lines
+    if unsaid:
+        figure.canvas.draw()
+        bottom = legend.get_window_extent().y0 / (style.DPI * figure.get_figheight())
+        words = "1 label has" if unsaid == 1 else f"{unsaid} labels have"
+        figure.text(
+            place[0], bottom - 0.1 / figure.get_figheight(), f"{words} no room on the picture", va="top",
+            fontsize=style.SMALL, color="#555555",
+        )  # fmt: skip
+
+
+def _sample(reason: Reason, counts: Counter[Reason | None]) -> Line2D | Patch:
+    """The legend's line for a reason."""
+    text = f"{WORDS[reason]}: {counts[reason]}"
+    if reason in _DASHES:
+        return Line2D([], [], color=REJECTED_COLOUR, lw=1.8, ls=_DASHES[reason], label=text)
+    if reason in _BOXES:
+        return Patch(fill=False, ec=REJECTED_COLOUR, lw=1.5, ls=_BOXES[reason], label=text)
+    return Line2D([], [], color=REJECTED_COLOUR, lw=0, marker="x", ms=7, mew=1.8, label=text)
+
+
+def _shrunk(pixels: Pixels, width: int) -> Pixels:
+    """A picture that is much wider than it is shown, made smaller: drawing all of its pixels takes gigabytes."""
+    by = pixels.shape[1] // width
+    if by < 2:
+        return pixels
+    size = (pixels.shape[1] // by, max(1, pixels.shape[0] // by))
+    return cast("Pixels", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+
+
+def _contours(mask: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
     """Closed outlines of a mask, each (n, 2) of (x, y)."""
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return [np.vstack((line[:, 0], line[:1, 0])).astype(np.int32) for line in found]

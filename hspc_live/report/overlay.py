@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from hspc_live.core.values import CellOutcome, CellRecord, Frame, Reject
 from hspc_live.report import style
 from hspc_live.report.evidence import Evidence
+from hspc_live.report.labels import Box, FreePlaces
 from hspc_live.report.select import CROWD, choose_frames, owners, score_of
-
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels of the frame."""
 
 MARGIN_IN = 0.3
 FOOT_IN = 0.62
@@ -57,9 +55,8 @@ def _draw(evidence: Evidence, frame: Frame, seconds: float, cells: list[CellReco
     axes.autoscale(False)  # or an outline at the border would widen the view
     objects = evidence.in_frame(frame.index)
     colours = style.class_colours(evidence.classes)
-    labels = _Labels(axes, width, height, width / (wide_in * 72))
     boxes = [(float(o["x0_px"]), float(o["y0_px"]), float(o["x1_px"]), float(o["y1_px"])) for o in objects]
-    labels.taken += boxes
+    labels = _Labels(axes, FreePlaces(width, height, boxes), width / (wide_in * 72))
     order = sorted(range(len(objects)), key=lambda i: (cells[i] is None, i))  # cells are labelled before rejects
     for rank, i in enumerate(order):
         text, colour = _outline(axes, evidence, objects[i], boxes[i], cells[i], colours)
@@ -141,36 +138,21 @@ class _Labels:
     """Places labels beside their objects so that none covers an object or another label."""
 
     axes: Axes
-    width: int
-    height: int
+    places: FreePlaces
     px_per_pt: float
-    taken: list[Box] = field(default_factory=list)
 
     def add(self, text: str, box: Box, colour: str) -> None:
         """Write `text` near `box`: below, above, or to a side, wherever it is free; below if nowhere is."""
         lines = text.split("\n")
         wide = max(map(len, lines)) * 0.62 * style.SMALL * self.px_per_pt
         tall = len(lines) * 1.25 * style.SMALL * self.px_per_pt
-        middle, gap = (box[0] + box[2]) / 2, 6 * self.px_per_pt
-        x0 = min(max(middle - wide / 2, 2), self.width - wide - 2)
-        centre_y = (box[1] + box[3]) / 2 - tall / 2
-        places = [
-            (x0, box[3] + gap),
-            (x0, box[1] - tall - gap - 12 * self.px_per_pt),
-            (box[2] + gap, centre_y),
-            (box[0] - wide - gap, centre_y),
-            (x0, box[3] + gap + tall),
-            (x0, box[1] - 2 * tall - gap - 12 * self.px_per_pt),
-        ]
-        x, y = next((place for place in places if self._free(*place, wide, tall)), places[0])
-        self.taken.append((x, y, x + wide, y + tall))
+        gaps = (6 * self.px_per_pt, 18 * self.px_per_pt)  # above it there may be the mark of a sorted cell
+        place = self.places.find(wide, tall, box, *gaps)
+        if place is None:
+            place = self.places.places(wide, tall, box, *gaps)[0]
+            self.places.take(*place, wide, tall)
         self.axes.text(
-            x + wide / 2, y + tall / 2, text, color=style.lighter(colour), fontsize=style.SMALL,
+            place[0] + wide / 2, place[1] + tall / 2, text, color=style.lighter(colour), fontsize=style.SMALL,
             fontweight="bold", ha="center", va="center", linespacing=1.15, clip_on=True,
             bbox={"boxstyle": "round,pad=0.22", "fc": "#202020", "ec": "none", "alpha": 0.72},
         )  # fmt: skip
-
-    def _free(self, x: float, y: float, wide: float, tall: float) -> bool:
-        if x < 0 or y < 0 or x + wide > self.width or y + tall > self.height:
-            return False
-        return not any(x < b[2] and b[0] < x + wide and y < b[3] and b[1] < y + tall for b in self.taken)

@@ -22,12 +22,15 @@ from hspc_live.report.evidence import TWIN
 
 DIAMETER_COLUMNS = ("diameter_um", "diameter (µm)", "diameter")
 CLASS_COLUMNS = ("class", "predicted", "class_name", "population", "group")
+PAPER_ORDER = {"lthsc": 0, "lt": 0, "sthsc": 1, "st": 1, "mpp": 2, "mpps": 2}
+"""From the stem cell downwards, as the paper has them; names without case and signs."""
+
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(slots=True)
 class Sizes:
-    """Diameters by class, in the order in which the classes were met. `left_out` counts cells, by reason.
+    """Diameters by class. `left_out` counts cells, by reason; `known` are the classes of models, in their order.
 
     `failures` are files that could not be read, in words; `simulated` is True once any cell came from the twin.
     """
@@ -37,6 +40,17 @@ class Sizes:
     failures: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     simulated: bool = False
+    known: dict[str, None] = field(default_factory=dict)
+
+    def sort(self) -> None:
+        """Put the classes in the paper's order, then in that of the models, then as they were met."""
+        order = {name: place for place, name in enumerate(dict.fromkeys([*self.known, *self.diameters_um]))}
+
+        def place(name: str) -> tuple[int, int]:
+            plain = "".join(letter for letter in name.lower() if letter.isalnum())
+            return PAPER_ORDER.get(plain, len(PAPER_ORDER)), order[name]
+
+        self.diameters_um = {name: self.diameters_um[name] for name in sorted(self.diameters_um, key=place)}
 
     def add(self, name: str, diameter_um: float) -> None:
         """One cell."""
@@ -53,20 +67,24 @@ def read_sizes(files: Sequence[Path], groups: Sequence[tuple[str, Path]] = (), m
     """Read `files`, each cell under the class that its file gives it, and `groups`, each file under the name given.
 
     A recording gives the predicted class of every classified cell whose best score is at least `min_score`, unless the
-    run abstained on it. A segment
-    JSON gives the accepted cells, the folder of their image as class. A CSV table has a column of diameters
-    (`diameter_um`) and one of classes (`class`); without that, the file's name is the class.
+    run abstained on it. A segment JSON gives the accepted cells, the folder of their image as class. A CSV table has a
+    column of diameters (`diameter_um`) and one of classes (`class`); without that, the file's name is the class.
+    Classes come in the paper's order, then as their model has them, named groups as they are named.
 
     A file that cannot be read is put into `failures`, and the others are read. Raises RecordingError if none can.
     """
     sizes = Sizes()
     wanted: list[tuple[str | None, Path]] = [*((None, path) for path in files), *groups]
-    for name, path in wanted:
+    for number, (name, path) in enumerate(wanted):
+        if number == len(files):  # named groups come after them, as they were named
+            sizes.sort()
         try:
             _read(path, name, min_score, sizes)
             sizes.files.append(path.name)
         except RecordingError as error:
             sizes.failures.append(str(error))
+    if not groups:
+        sizes.sort()
     if sizes.failures and not sizes.files:
         raise RecordingError("; ".join(sizes.failures))
     return sizes
@@ -97,6 +115,7 @@ def _recording(path: Path, name: str | None, min_score: float, sizes: Sizes) -> 
         if recording.kind != "hspc":
             raise RecordingError(f"{path} has no classes: it is an RT-DC file; replay it to have its cells classified")
         records = cell_records(recording)
+        sizes.known.update(dict.fromkeys(recording.classes))
         sizes.simulated |= recording.info.model == TWIN
     for record in records:
         if name is None and record.outcome is CellOutcome.ABSTAINED:
@@ -108,6 +127,7 @@ def _recording(path: Path, name: str | None, min_score: float, sizes: Sizes) -> 
 def _chamber(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
     with open_chamber(path) as recording:
         cells = recording.cells()
+        sizes.known.update(dict.fromkeys(recording.classes))
         sizes.simulated |= recording.facts.camera.model == TWIN
     for cell in cells:
         if name is None and cell.outcome is ChamberOutcome.ABSTAINED:

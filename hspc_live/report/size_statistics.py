@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from hspc_live.core.significance import holm, stars
+
 TTest = Literal["student", "welch"]
 
 WHISKER_IQR = 1.5
@@ -191,21 +193,6 @@ def describe(name: str, values: ArrayLike) -> SizeGroup:
         whiskers,
         len(good) - len(inside),
     )
-
-
-def stars(p: float) -> str:
-    """The paper's: * below 0.05, ** below 0.01, *** below 0.001, else "n.s."."""
-    return next((mark for limit, mark in ((0.001, "***"), (0.01, "**"), (0.05, "*")) if p < limit), "n.s.")
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the k-th smallest of m is multiplied by m - k + 1, and never below one before it."""
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
 
 
 def _anova(groups: Sequence[SizeGroup]) -> Anova:

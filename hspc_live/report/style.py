@@ -39,7 +39,7 @@ REJECT_WORDS: Final = {
     Reject.BORDER: "touches the border",
     Reject.DEBRIS: "debris: too small",
     Reject.CLUSTER: "cluster",
-    Reject.NOT_UNIQUE: "neighbour in its crop",
+    Reject.NOT_UNIQUE: "too close to another cell",
     Reject.SATURATED: "saturated",
     Reject.BLURRED: "out of focus",
     Reject.UNCROPPABLE: "too near the border",

@@ -31,9 +31,14 @@ class PositionSettings(Section):
     """How well a cell's place is known: the errors of centroid and stage, and how fast cells creep."""
 
     centroid_sd_um: float = Field(0.1, ge=0, description="error of a cell's measured centre in its frame, per axis")
-    repeatability_um: float = Field(1.5, gt=0, description="error of the stage on coming back to a place, per axis")
+    repeatability_um: float = Field(
+        1.5, gt=0, description="error of the stage on coming back to a place, per axis; from any side: its play, too"
+    )
     creep_um_per_sqrt_min: float = Field(
         0.3, ge=0, description="how far cells creep, per axis: the spread grows with the root of the time"
+    )
+    drift_um_per_min: float = Field(
+        0.15, ge=0, description="how far the stage wanders off, per axis, once no picture tells: grows with the time"
     )
     k_sigma: float = Field(3.0, gt=0, description="standard deviations within which two places may be one")
 

@@ -11,6 +11,8 @@ from hspc_live.settings.chamber_run import ChamberRunSettings, GivenAffine
 from hspc_live.settings.consistency import Problem, engine_problems
 
 FLATTEST = 1e-3
+UM_PER_PX = 1e-3, 1e3
+MOST_OBJECTS = 2_000_000
 
 
 def chamber_contradictions(settings: ChamberRunSettings) -> list[Problem]:
@@ -20,6 +22,7 @@ def chamber_contradictions(settings: ChamberRunSettings) -> list[Problem]:
         _channels,
         _calibration,
         _outlets,
+        _crowd,
         engine_problems,
     )
     return [problem for check in checks for problem in check(settings)]
@@ -44,8 +47,22 @@ def _channels(settings: ChamberRunSettings) -> Iterator[Problem]:
 def _calibration(settings: ChamberRunSettings) -> Iterator[Problem]:
     if isinstance(given := settings.calibration, GivenAffine):
         (a, b), (c, d) = given.x_per_px, given.y_per_px
-        if abs(a * d - b * c) <= FLATTEST * (a * a + b * b + c * c + d * d):
+        largest = max(abs(a), abs(b), abs(c), abs(d))
+        if not UM_PER_PX[0] <= largest <= UM_PER_PX[1]:
+            low, high = UM_PER_PX
+            yield ("calibration", "x_per_px"), f"{largest:g} µm to a pixel is no microscope's: {low:g} to {high:g} are"
+        elif abs(a * d - b * c) <= FLATTEST * (a * a + b * b + c * c + d * d):
             yield ("calibration", "x_per_px"), "with calibration.y_per_px it maps the picture onto a line"
+
+
+def _crowd(settings: ChamberRunSettings) -> Iterator[Problem]:
+    twin = settings.camera.twin
+    objects = (twin.density_per_mm2 + twin.specks_per_mm2) * twin.width_mm * twin.height_mm
+    if objects > MOST_OBJECTS:
+        yield (
+            ("camera", "twin", "density_per_mm2"),
+            f"{objects:.3g} objects in the chamber are more than the twin takes",
+        )
 
 
 def _outlets(settings: ChamberRunSettings) -> Iterator[Problem]:

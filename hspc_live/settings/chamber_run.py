@@ -80,7 +80,7 @@ class ExposureSettings(Section):
 class SecondVisit(Section):
     """The second visit to the listed cells (`run --revisit`)."""
 
-    after_s: float = Field(0.0, ge=0, description="wait so long between the list and the second visit")
+    after_s: float = Field(0.0, ge=0, le=86_400, description="wait so long between the list and the second visit")
 
 
 class ChamberRunSettings(Section):

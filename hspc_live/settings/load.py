@@ -63,17 +63,24 @@ def load_text(text: str, source: str, overrides: Sequence[str] = ()) -> RunSetti
     return _flow(load_run_text(text, source, overrides), source)
 
 
-def load_section(path: Path | str, section: type[AnySection]) -> AnySection:
+def load_section(path: Path | str, section: type[AnySection], overrides: Sequence[str] = ()) -> AnySection:
     """A YAML file of another kind than a run's (a training file), told in the same words what is wrong with it.
 
-    Raises SettingsError listing every problem, a line each.
+    `overrides` are `key.path=value`, as for `load_run`. Raises SettingsError listing every problem, a line each.
     """
     document = read(Path(path).expanduser())
+    layers = _Layers(document, document.values)
+    for key_path, value, origin in sorted(
+        _from_command_line(overrides, layers.problems), key=lambda item: item[0][-1] != "kind"
+    ):
+        layers.put(key_path, value, origin)
     try:
-        return section.model_validate(document.values)
+        found = section.model_validate(layers.values)
     except ValidationError as error:
-        layers = _Layers(document, document.values)
         raise SettingsError(layers.lines(explain(error, section))) from None
+    if layers.problems:
+        raise SettingsError(layers.lines([]))
+    return found
 
 
 def load_outlets(text: str, source: str) -> tuple[Outlet, ...]:

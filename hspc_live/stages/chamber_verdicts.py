@@ -11,12 +11,13 @@ verdicts whenever it is asked.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hspc_live.core.chamber import ChamberCell, ChamberOutcome
+from hspc_live.core.chamber import GLOW, ChamberCell, ChamberOutcome
 from hspc_live.core.values import Classification
 from hspc_live.settings.sort import AbstainSettings, Outlet, ScoreGate
 from hspc_live.stages.gate import GateSet, leaves
@@ -75,8 +76,16 @@ def judge_objects(
     return judged
 
 
-def wanted(judged: Iterable[Judged], outlets: Mapping[str, Outlet], classes: tuple[str, ...]) -> list[Wanted]:
-    """The cells that a gate wants, ranked by the best score among the classes that the gate asks for."""
+def wanted(
+    judged: Iterable[Judged],
+    outlets: Mapping[str, Outlet],
+    classes: tuple[str, ...],
+    channels: Sequence[str] = (),
+) -> list[Wanted]:
+    """The cells that a gate wants, ranked by the best score among the classes that the gate asks for.
+
+    `channels` are those of fluorescence whose light goes onto the list.
+    """
     found = []
     for one in judged:
         if one.outcome is None and one.outlet is not None and one.classification is not None:
@@ -85,7 +94,8 @@ def wanted(judged: Iterable[Judged], outlets: Mapping[str, Outlet], classes: tup
             rank = max((scores[classes.index(name)] for name in asked), default=max(scores))
             diameter_um = one.features["diameter_um"]
             predicted = one.classification.predicted
-            found.append(Wanted(one.seen.number, one.outlet, predicted, scores, rank, diameter_um))
+            glow = tuple(one.features.get(GLOW + name, math.nan) for name in channels)
+            found.append(Wanted(one.seen.number, one.outlet, predicted, scores, rank, diameter_um, glow))
     return found
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from hspc_live.core.chamber import GLOW
 from hspc_live.core.errors import SettingsError
 from hspc_live.core.values import Detection
 from hspc_live.settings.sort import (
@@ -82,10 +83,18 @@ def leaves(gate: Gate) -> Iterator[Leaf]:
             assert_never(gate)
 
 
-def check_gates(settings: SortSettings, classes: tuple[str, ...]) -> None:
+def features_asked(gate: Gate) -> Iterator[str]:
+    """The features that a tree of gates looks at, scores by `score:<class>`, in the order in which they are written."""
+    for leaf in leaves(gate):
+        yield from _asks(leaf)
+
+
+def check_gates(settings: SortSettings, classes: tuple[str, ...], channels: tuple[str, ...] | None = None) -> None:
     """Refuse gates that the model cannot serve or that contradict themselves.
 
-    Raises SettingsError naming the outlet, and for an unknown class both the gate's class and the model's classes.
+    `channels` are those of fluorescence that are measured on every cell; None in a flow, where there is none.
+    Raises SettingsError naming the outlet, and for an unknown class both the gate's class and the model's classes, for
+    an unknown channel both the gate's channel and those that are measured.
     """
     names = [outlet.name for outlet in settings.outlets]
     for name in names:
@@ -100,7 +109,7 @@ def check_gates(settings: SortSettings, classes: tuple[str, ...]) -> None:
         where = f"sort.outlets, gate of outlet '{outlet.name}'"
         for leaf in leaves(outlet.gate):
             for feature in _asks(leaf):
-                _check_feature(where, feature, classes)
+                _check_feature(where, feature, classes, channels)
             if isinstance(leaf, RangeGate) and leaf.min is not None and leaf.max is not None and leaf.min > leaf.max:
                 raise SettingsError(f"{where}: min {leaf.min:g} of '{leaf.feature}' is above max {leaf.max:g}")
             if isinstance(leaf, TopPercentGate) and _places(leaf) < 1:
@@ -134,13 +143,33 @@ def _asks(leaf: Leaf) -> tuple[str, ...]:
             assert_never(leaf)
 
 
-def _check_feature(where: str, name: str, classes: tuple[str, ...]) -> None:
-    if name.startswith(SCORE_PREFIX):
+def _check_feature(where: str, name: str, classes: tuple[str, ...], channels: tuple[str, ...] | None) -> None:
+    if name.startswith(GLOW):
+        _check_channel(where, name.removeprefix(GLOW), channels)
+    elif name.startswith(SCORE_PREFIX):
         asked = name.removeprefix(SCORE_PREFIX)
         if asked not in classes:
             raise SettingsError(f"{where}: asks for class '{asked}', but the model's classes are {', '.join(classes)}")
     elif name not in FEATURES:
-        raise SettingsError(f"{where}: no feature '{name}'; there are {', '.join(FEATURES)} and {SCORE_PREFIX}<class>")
+        light = "" if channels is None else f", {GLOW}<channel>"
+        raise SettingsError(
+            f"{where}: no feature '{name}'; there are {', '.join(FEATURES)}{light} and {SCORE_PREFIX}<class>"
+        )
+
+
+def _check_channel(where: str, channel: str, channels: tuple[str, ...] | None) -> None:
+    if channels is None:
+        raise SettingsError(f"{where}: asks for fluorescence, '{GLOW}{channel}', which is measured in a chamber alone")
+    if channel not in channels:
+        raise SettingsError(
+            f"{where}: asks for the light in channel '{channel}', but "
+            + (
+                f"the channels exposed are {', '.join(channels)}"
+                if channels
+                else "no channel of fluorescence is exposed"
+            )
+            + " (exposure.fluorescence)"
+        )
 
 
 def _places(gate: TopPercentGate) -> int:

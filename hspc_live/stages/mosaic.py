@@ -8,41 +8,21 @@ debris and what the border cuts, too: a pick needs to know of all its neighbours
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from hspc_live.settings.chamber import MosaicSettings, PositionSettings
-from hspc_live.stages.offsets import Adjustment, FieldOffset, Floats, Ints, Link, agreed_offset, lone_offset
+from hspc_live.stages.doubts import fields_in_doubt
+from hspc_live.stages.looks import NS_PER_MIN, Look, Table, crept
+from hspc_live.stages.offsets import Adjustment, FieldOffset, Floats, Ints, Link
+from hspc_live.stages.registration import agreed_links, groups, register
+from hspc_live.stages.stretch import Stretch, common_stretch
+from hspc_live.stages.tiling import Footprint
 
-NS_PER_MIN = 60_000_000_000
-LEAST_TOLERANCE_UM = 0.5
-ROUNDS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One object in one field. `x_um`, `y_um` on the stage as it was reported; `sd_um` per axis, of the centroid alone.
-
-    `view` is the row in the field's result. `border_um` is the distance of the centre to the nearest border of the
-    field. `whole` is False for what the border cuts: its centre is then not the object's.
-    """
-
-    field: int
-    view: int
-    captured_ns: int
-    x_um: float
-    y_um: float
-    sd_um: float
-    radius_um: float
-    border_um: float
-    sharpness: float
-    accepted: bool
-    whole: bool = True
+LEAST_SCALE_SD = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,129 +47,121 @@ class Seen:
 class Mosaic:
     """All objects, numbered by field and view of the look kept; the stage's error at each field; the links it is from.
 
-    looks = objects + `duplicates`.
+    looks = objects + `duplicates`. `stretch` is what the overlaps told of the calibration's error; it is out.
+    `in_doubt` are fields that overlapping ones contradict: the ± of their objects is that of
+    `MosaicSettings.max_offset_um`. `unsteady_um` is how far per axis the stage steps aside from field to field, where
+    the overlaps tell that it is more than `MosaicSettings.step_sd_um`.
     """
 
     objects: tuple[Seen, ...]
     offsets: Mapping[int, FieldOffset]
     links: tuple[Link, ...]
     duplicates: int
+    stretch: Stretch | None = None
+    in_doubt: frozenset[int] = frozenset()
+    unsteady_um: float | None = None
 
 
-def build_mosaic(looks: Sequence[Look], settings: MosaicSettings, position: PositionSettings) -> Mosaic:
+def build_mosaic(
+    looks: Sequence[Look], settings: MosaicSettings, position: PositionSettings, calibration: Calibrated | None = None
+) -> Mosaic:
     """One list of objects from the looks of all fields; the order of `looks` does not matter.
 
+    With `calibration` its error, which from field to field adds up, is looked for in the overlaps and taken out, and
+    where fields show other cells than their neighbours do, the ± of theirs says so.
     Raises ValueError if two looks are of the same field and view, or a place is not finite.
     """
     ordered = sorted(looks, key=lambda look: (look.field, look.view))
     names = [(look.field, look.view) for look in ordered]
     if len(set(names)) < len(names):
         raise ValueError("two looks have the same field and view")
-    table = _Table(ordered)
+    table = Table(ordered)
     if not np.isfinite(table.xy).all():
         raise ValueError("a look's place is not finite")
     if not ordered:
         return Mosaic((), {}, (), 0)
-    links, adjustment = _register(table, settings, position)
+    stretch = None if calibration is None else _straighten(table, settings, position, calibration)
+    registered = register(table, settings, position)
+    links, adjustment = registered.links, registered.adjustment
     offsets = adjustment.offsets
-    groups = _groups(table, _Nearness(table, adjustment, settings, position))
+    if calibration is not None and stretch is not None:
+        offsets = _with_stretch(offsets, stretch, calibration)
+    doubt = _doubt(table, adjustment, links, calibration, settings, position)
+    offsets = {
+        field: replace(offset, sd_um=math.hypot(offset.sd_um, settings.max_offset_um)) if field in doubt else offset
+        for field, offset in offsets.items()
+    }
+    members = _groups(table, _Nearness(table, adjustment, settings, position))
     objects = sorted(
-        (_object(ordered, table.xy, group, offsets, settings, position) for group in groups),
+        (_object(ordered, table.xy, group, offsets, settings, position) for group in members),
         key=lambda seen: (seen.kept.field, seen.kept.view),
     )
     numbered = tuple(
         Seen(i, s.x_um, s.y_um, s.sd_um, s.radius_um, s.seen_ns, s.kept, s.looks) for i, s in enumerate(objects)
     )
-    return Mosaic(numbered, offsets, tuple(links), len(ordered) - len(numbered))
+    return Mosaic(numbered, offsets, links, len(ordered) - len(numbered), stretch, doubt, registered.unsteady_um)
 
 
-class _Table:
-    """The looks as columns; `xy` is corrected once the fields' errors are known."""
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Where the stage stood at each field, µm, and the relative ± of scale and turn of the camera over it.
 
-    def __init__(self, looks: Sequence[Look]) -> None:
-        self.xy: Floats = np.array([(look.x_um, look.y_um) for look in looks], np.float64).reshape(-1, 2)
-        self.field: Ints = np.array([look.field for look in looks], np.int64)
-        self.minutes: Floats = np.array([look.captured_ns / NS_PER_MIN for look in looks])
-        self.variance: Floats = np.array([look.sd_um**2 for look in looks])
-        self.radius: Floats = np.array([look.radius_um for look in looks])
-        self.whole: NDArray[np.bool_] = np.array([look.whole for look in looks], bool)
-
-
-def _register(table: _Table, settings: MosaicSettings, position: PositionSettings) -> tuple[list[Link], Adjustment]:
-    """Find the fields' errors and take them out of `table`.
-
-    First from fields that share many cells, wherever they lie. What those say of the others narrows the search there,
-    so that fewer common cells will do.
+    `shows` is what a picture shows around there; without it nothing is expected of overlaps.
     """
-    reported = table.xy
-    order = sorted(set(table.field.tolist()), key=lambda f: (table.minutes[table.field == f].min(), f))
-    links: dict[tuple[int, int], Link] = {}
-    whole = np.flatnonzero(table.whole)
-    for fields, first, second in _shared(table, whole, settings.max_offset_um):
-        tolerance = _tolerance(table, first, second, position)
-        offset = agreed_offset(reported[second] - reported[first], first, second, tolerance, settings)
-        if offset is not None:
-            links[fields] = Link(*fields, offset)
-    density = _density(table, whole)
-    for _ in range(ROUNDS):
-        adjustment = Adjustment(order, list(links.values()), settings)
-        found = adjustment.offsets
-        errors = np.array([(found[f].dx_um, found[f].dy_um) for f in table.field.tolist()])
-        table.xy = reported - errors
-        open_pairs = [group for group in _shared(table, whole, settings.max_offset_um) if group[0] not in links]
-        variances = adjustment.relative_variance([fields for fields, _, _ in open_pairs])
-        before = len(links)
-        for (fields, first, second), variance in zip(open_pairs, variances.tolist(), strict=True):
-            tolerance = _tolerance(table, first, second, position)
-            reach = min(position.k_sigma * math.sqrt(variance) + tolerance, settings.max_offset_um)
-            apart = table.xy[second] - table.xy[first]
-            near = np.hypot(*apart.T) <= reach
-            first, second = first[near], second[near]
-            offset = lone_offset(reported[second] - reported[first], first, second, tolerance, reach, density)
-            if offset is not None:
-                links[fields] = Link(*fields, offset)
-        if len(links) == before:
-            break
-    return [links[fields] for fields in sorted(links)], adjustment
+
+    places: Mapping[int, tuple[float, float]]
+    scale_sd: float
+    shows: Footprint | None = None
 
 
-def _shared(table: _Table, whole: Ints, reach_um: float) -> Iterator[tuple[tuple[int, int], Ints, Ints]]:
-    """Looks of two fields that lie near each other: (fields, look of the one, look of the other), a pair at a time."""
-    if not len(whole):
-        return
-    pairs = whole[cKDTree(table.xy[whole]).query_pairs(reach_um, output_type="ndarray")]
-    pairs = pairs[table.field[pairs[:, 0]] != table.field[pairs[:, 1]]]
-    turned = table.field[pairs[:, 0]] > table.field[pairs[:, 1]]
-    pairs[turned] = pairs[turned, ::-1]
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0], table.field[pairs[:, 1]], table.field[pairs[:, 0]]))]
-    fields = table.field[pairs]
-    for stretch in np.split(np.arange(len(pairs)), np.flatnonzero((np.diff(fields, axis=0) != 0).any(axis=1)) + 1):
-        if len(stretch):
-            a, b = fields[stretch[0]].tolist()
-            yield (a, b), pairs[stretch, 0], pairs[stretch, 1]
+def _straighten(table: Table, settings: MosaicSettings, position: PositionSettings, calibration: Calibrated) -> Stretch:
+    """Find what is wrong with scale and turn of all pictures, and take it out of `table`."""
+    links = agreed_links(table, np.flatnonzero(table.whole), settings, position)
+    minutes = {field: float(at) for field, at in zip(table.field.tolist(), table.minutes, strict=True)}
+    scale_sd = max(calibration.scale_sd, LEAST_SCALE_SD)
+    drift = position.drift_um_per_min
+    stretch = common_stretch(
+        list(links.values()), calibration.places, minutes, scale_sd, drift, position.repeatability_um
+    )
+    middles = np.array([calibration.places[field] for field in table.field.tolist()]).reshape(-1, 2)
+    table.xy = table.xy - (table.xy - middles) @ stretch.matrix.T
+    return stretch
 
 
-def _tolerance(table: _Table, first: Ints, second: Ints, position: PositionSettings) -> float:
-    """How far apart two looks at one cell may lie once the fields' errors are out, for pairs of two fields."""
-    minutes = np.abs(table.minutes[second] - table.minutes[first])
-    variance = np.median(table.variance[first] + table.variance[second] + crept(minutes, position))
-    return max(position.k_sigma * math.sqrt(variance), LEAST_TOLERANCE_UM)
+def _doubt(
+    table: Table,
+    adjustment: Adjustment,
+    links: Sequence[Link],
+    calibration: Calibrated | None,
+    settings: MosaicSettings,
+    position: PositionSettings,
+) -> frozenset[int]:
+    """The fields that overlapping ones contradict."""
+    if calibration is None or calibration.shows is None:
+        return frozenset()
+    group = groups(sorted(set(table.field.tolist())), ((link.first, link.second) for link in links))
+    return fields_in_doubt(table, adjustment, group, calibration.places, calibration.shows, position, settings.chance)
 
 
-def _density(table: _Table, whole: Ints) -> float:
-    """Cells per µm² in the fields, from the boxes that their cells span; a single cell is taken for a crowd."""
-    cells, area = 0, 0.0
-    for field in np.unique(table.field[whole]).tolist():
-        inside = table.xy[whole[table.field[whole] == field]]
-        cells, area = cells + len(inside), area + float(np.prod(np.ptp(inside, axis=0)))
-    return cells / area if area > 0 else math.inf
+def _with_stretch(
+    offsets: Mapping[int, FieldOffset], stretch: Stretch, calibration: Calibrated
+) -> Mapping[int, FieldOffset]:
+    """What is left of the stretch adds up on the way to the last field, from which the errors count."""
+    fields = list(offsets)
+    places = np.array([calibration.places[field] for field in fields])
+    last = min(range(len(fields)), key=lambda place: offsets[fields[place]].sd_um)
+    variances = stretch.variance(places - places[last]).tolist()
+    return {
+        field: replace(offset, sd_um=math.hypot(offset.sd_um, math.sqrt(variance)))
+        for (field, offset), variance in zip(offsets.items(), variances, strict=True)
+    }
 
 
 class _Nearness:
     """How far apart two looks are, in units of how far apart two looks at one object may be."""
 
     def __init__(
-        self, table: _Table, adjustment: Adjustment, settings: MosaicSettings, position: PositionSettings
+        self, table: Table, adjustment: Adjustment, settings: MosaicSettings, position: PositionSettings
     ) -> None:
         self._table, self._settings, self._position = table, settings, position
         reach = max([settings.max_merge_um, *table.radius[table.whole].tolist()])
@@ -225,7 +197,7 @@ class _Nearness:
         return math.dist(table.xy[i], table.xy[j]) / reach if reach > 0 else math.inf
 
 
-def _groups(table: _Table, nearness: _Nearness) -> list[list[int]]:
+def _groups(table: Table, nearness: _Nearness) -> list[list[int]]:
     """Looks that are one object: nearest to each other in their two fields, and every two of a group near enough.
 
     Nearest first; a group never holds two looks of one field (complete linkage under that constraint).
@@ -240,7 +212,7 @@ def _groups(table: _Table, nearness: _Nearness) -> list[list[int]]:
     return list({id(group): group for group in group_of.values()}.values())
 
 
-def _mutual(table: _Table, nearness: _Nearness) -> list[tuple[int, int]]:
+def _mutual(table: Table, nearness: _Nearness) -> list[tuple[int, int]]:
     """Pairs that are each other's nearest in the other's field and near enough, nearest first."""
     near = nearness.scaled <= 1
     pairs, scaled = nearness.pairs[near], nearness.scaled[near]
@@ -275,14 +247,6 @@ def _object(
         variance += looks[kept].radius_um ** 2
     radius = max(looks[i].radius_um for i in whole)
     return Seen(0, x, y, math.sqrt(variance), radius, latest, looks[kept], tuple(looks[i] for i in members))
-
-
-T = TypeVar("T", float, Floats)
-
-
-def crept(minutes: T, position: PositionSettings) -> T:
-    """Variance per axis, µm², that cells gain in so many minutes: they creep as if pushed at random."""
-    return position.creep_um_per_sqrt_min**2 * minutes
 
 
 def preference(look: Look, clear_um: float) -> tuple[bool, bool, float, float, int, int]:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from hspc_live.settings.chamber import PickingSettings, PositionSettings, StageLimits
-from hspc_live.stages.mosaic import NS_PER_MIN, Seen
+from hspc_live.stages.looks import NS_PER_MIN
+from hspc_live.stages.mosaic import Seen
 from hspc_live.stages.path import short_path
 from hspc_live.stages.tiling import within
 
@@ -38,7 +39,10 @@ class LeftOut(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A cell that a gate wants: `number` is that of its object in the mosaic. Highest `rank` is picked first."""
+    """A cell that a gate wants: `number` is that of its object in the mosaic. Highest `rank` is picked first.
+
+    `glow` is its light in the further channels, in counts above its surroundings, in the order of the channels.
+    """
 
     number: int
     outlet: str
@@ -46,6 +50,7 @@ class Wanted:
     scores: tuple[float, ...]
     rank: float
     diameter_um: float
+    glow: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ class Pick:
     """One line of the list, in stage coordinates. `field` and `view` name the look that was classified.
 
     `position_sd_um` per axis is what a pick now has to reckon with: centroid, field, creep since, and the stage's
-    coming back. `nearest_um` is from centre to centre, to the nearest object of any kind (infinite without one);
-    `expires_in_s` is infinite for cells that do not creep.
+    coming back; `place_later` tells how it grows. `nearest_um` is from centre to centre, to the nearest object of any
+    kind (infinite without one); `expires_in_s` is infinite for cells that do not creep on a stage that does not drift.
     """
 
     order: int
@@ -72,15 +77,20 @@ class Pick:
     expires_in_s: float
     field: int
     view: int
+    glow: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PickingList:
-    """Picks in the order of a short path; the numbers of the objects left out, with reasons. `classes` name scores."""
+    """Picks in the order of a short path; the numbers of the objects left out, with reasons.
+
+    `classes` name the scores of a pick, `channels` its `glow`.
+    """
 
     classes: tuple[str, ...]
     picks: tuple[Pick, ...]
     left_out: tuple[tuple[int, LeftOut], ...]
+    channels: tuple[str, ...] = ()
 
     def ledger(self) -> dict[str, Any]:
         """The books: wanted = picked + left_out{reason}."""
@@ -101,6 +111,7 @@ def make_picking_list(
     position: PositionSettings,
     limits: StageLimits,
     start: tuple[float, float] | None = None,
+    channels: tuple[str, ...] = (),
 ) -> PickingList:
     """Judge every wanted cell at `now_ns` and order those to pick by a short path from `start`.
 
@@ -144,10 +155,10 @@ def make_picking_list(
             Pick(
                 number, cell.number, cell.outlet, cell.predicted, cell.scores, cell.rank, seen.x_um, seen.y_um, sd,
                 cell.diameter_um, around.nearest_um(place_of[cell.number]), (now_ns - seen.seen_ns) / NS_PER_S,
-                expires_s, seen.kept.field, seen.kept.view,
+                expires_s, seen.kept.field, seen.kept.view, cell.glow,
             )
         )  # fmt: skip
-    return PickingList(classes, tuple(picks), tuple(sorted(left_out.items())))
+    return PickingList(classes, tuple(picks), tuple(sorted(left_out.items())), channels)
 
 
 def _most(wanted: int, settings: PickingSettings) -> int:
@@ -158,16 +169,32 @@ def _most(wanted: int, settings: PickingSettings) -> int:
 
 
 def place_now(seen: Seen, now_ns: int, settings: PickingSettings, position: PositionSettings) -> tuple[float, float]:
-    """(± µm per axis of a pick at `now_ns`, seconds until `k_sigma` of it exceed the tolerance).
+    """(± µm per axis of a pick at `now_ns`, seconds from then until `k_sigma` of it exceed the tolerance).
 
-    Cells creep as if pushed at random, so the variance grows in proportion to time; the seconds may be negative.
+    Cells creep as if pushed at random, so the variance grows in proportion to time since they were seen. The stage
+    drifts, too: one way, so its part of the ± grows in proportion, from `now_ns` on, as the fields have told its errors
+    until then. The seconds may be negative.
     """
     fresh = seen.sd_um**2 + position.repeatability_um**2
-    growth = position.creep_um_per_sqrt_min**2 / NS_PER_MIN  # µm² a nanosecond
-    age_ns = now_ns - seen.seen_ns
-    room = (settings.tolerance_um / position.k_sigma) ** 2 - fresh - growth * age_ns
-    expires_s = room / growth / NS_PER_S if growth > 0 else math.copysign(math.inf, room)
-    return math.sqrt(fresh + growth * max(age_ns, 0)), expires_s
+    creep, drift = position.creep_um_per_sqrt_min**2, position.drift_um_per_min  # µm² and µm a minute
+    age_min = (now_ns - seen.seen_ns) / NS_PER_MIN
+    room = (settings.tolerance_um / position.k_sigma) ** 2 - fresh - creep * age_min
+    return math.sqrt(fresh + creep * max(age_min, 0.0)), 60.0 * _minutes(room, creep, drift)
+
+
+def place_later(sd_um: float, after_s: float, position: PositionSettings) -> float:
+    """What a ± of `sd_um` per axis has grown to `after_s` later, if no picture has told anything since."""
+    minutes = after_s / 60.0
+    return math.sqrt(
+        sd_um**2 + position.creep_um_per_sqrt_min**2 * minutes + (position.drift_um_per_min * minutes) ** 2
+    )
+
+
+def _minutes(room: float, creep: float, drift: float) -> float:
+    """The t at which creep · t + (drift · t)² is `room`; looking back, where it is negative, there is creep alone."""
+    if room >= 0 and drift > 0:
+        return 2 * room / (creep + math.sqrt(creep**2 + 4 * drift**2 * room)) if room > 0 else 0.0
+    return room / creep if creep > 0 else math.copysign(math.inf, room)
 
 
 class Neighbourhood:

@@ -16,13 +16,24 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
+from scipy.stats import chi2
 
 from hspc_live.settings.chamber import MosaicSettings, PositionSettings, RevisitSettings
-from hspc_live.stages.mosaic import LEAST_TOLERANCE_UM, NS_PER_MIN, Look, Seen, crept
+from hspc_live.stages.doubts import missing_by_chance
+from hspc_live.stages.looks import NS_PER_MIN, Look, crept
+from hspc_live.stages.mosaic import Seen
 from hspc_live.stages.offsets import Floats, Ints, Offset, common_offset
+from hspc_live.stages.registration import LEAST_TOLERANCE_UM
 
 FEW = 3
 """From so many common cells on, the stage's error is told from the others' positions alone, without the cell itself."""
+
+
+SURE = 0.999
+"""How rarely a stage as good as the settings say is taken for a worse one."""
+
+CHANCE = 0.01
+"""How rarely a picture registered rightly is taken for one of other cells."""
 
 
 class Lost(StrEnum):
@@ -31,6 +42,7 @@ class Lost(StrEnum):
     NOT_IN_PICTURE = "not_in_picture"  # the new picture does not show its place, or only at the border
     GONE = "gone"  # nothing is within reach of where it was
     NO_CELL = "no_cell"  # something is there, but no whole cell that can be judged
+    NOT_SURE_WHICH = "not_sure_which"  # another may be it as well, or the picture shows other cells than it must
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +63,7 @@ class Found:
     """What became of one listed cell. `lost` is None for a cell found again, and then the places hold.
 
     `error_um` is the cell's own: the stage's error, as its fellows show it, is out. `raw_error_um` has it in. `x_um`,
-    `y_um` are where it lies by the stage's present reading: where to send the stage.
+    `y_um` ± `sd_um` per axis are where it lies by the stage's present reading: where to send the stage.
     """
 
     cell: int
@@ -61,14 +73,19 @@ class Found:
     y_um: float = math.nan
     error_um: float = math.nan
     raw_error_um: float = math.nan
+    sd_um: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class Revisit:
-    """All listed cells, and the stage's error in each new picture (None where its cells did not tell)."""
+    """All listed cells, and the stage's error in each new picture (None where its cells did not tell).
+
+    `unsteady_um` is how far per axis the stage came back elsewhere, where that is more than the settings say.
+    """
 
     cells: tuple[Found, ...]
     offsets: tuple[tuple[int, Offset | None], ...]
+    unsteady_um: float | None = None
 
     def report(self) -> dict[str, Any]:
         """The books, listed = found + lost{reason}; the re-found fraction is of those that the new pictures show."""
@@ -111,21 +128,40 @@ def match_revisit(
 
     A cell that several pictures show is judged in the one that shows it farthest from the border. Matches are one to
     one: the assignment with the least sum of squared distances, over all objects, so that a cell is not taken for its
-    neighbour. Every listed cell is in the result once, in the order given.
+    neighbour; where another might be it as well, it is lost. Every listed cell is in the result once, as ordered.
     """
     xy = np.array([(seen.x_um, seen.y_um) for seen in objects]).reshape(-1, 2)
     judged: dict[int, tuple[float, Found]] = {}
-    offsets = []
-    for picture in pictures:
-        shown = _Shown(picture, objects, xy, settings, mosaic, position)
-        offsets.append((picture.field, shown.offset))
+    every = [_Shown(picture, objects, xy, settings, mosaic, position) for picture in pictures]
+    unsteady = _unsteady([shown.offset for shown in every], position)
+    if unsteady is not None:
+        position = position.model_copy(update={"repeatability_um": unsteady})
+        every = [_Shown(picture, objects, xy, settings, mosaic, position) for picture in pictures]
+    offsets = tuple((picture.field, shown.offset) for picture, shown in zip(pictures, every, strict=True))
+    for shown in every:
         for cell in listed:
             depth = shown.depth_um(cell)
             if depth >= settings.margin_um and (cell.number not in judged or depth > judged[cell.number][0]):
                 judged[cell.number] = (depth, shown.judge(cell))
     nowhere = {cell.number: Found(cell.number, cell.kept.field, Lost.NOT_IN_PICTURE) for cell in listed}
     cells = (judged[cell.number][1] if cell.number in judged else nowhere[cell.number] for cell in listed)
-    return Revisit(tuple(cells), tuple(offsets))
+    return Revisit(tuple(cells), offsets, unsteady)
+
+
+def _unsteady(offsets: Sequence[Offset | None], position: PositionSettings) -> float | None:
+    """How far per axis the stage comes back elsewhere, µm, if the pictures say it is not ± `repeatability_um`.
+
+    Half the mean square of what changes from picture to picture, so that drift is out (von Neumann, *Ann. Math.
+    Statist.* 12, 1941), against what chance makes of as many changes.
+    """
+    known = np.array([(offset.dx_um, offset.dy_um) for offset in offsets if offset is not None]).reshape(-1, 2)
+    if len(known) < FEW:
+        return None
+    changes = np.diff(known, axis=0)
+    free = len(known) - 1  # changes share pictures, and both axes may err together: fewer are free than counted
+    variance = float(np.square(changes).mean()) / 2
+    most = position.repeatability_um**2 * chi2.ppf(SURE, free) / free
+    return math.sqrt(variance) if variance > most else None
 
 
 class _Shown:
@@ -159,6 +195,7 @@ class _Shown:
         self._reach += 0.0 if self.offset is not None else position.k_sigma * position.repeatability_um
         self._match = _assign(known, self._places, self._reach)
         self._row = {seen.number: row for row, seen in enumerate(self._objects)}
+        self._strange = self._shows_others()
 
     def _tolerance(self, picture: Picture) -> float:
         """How far two looks at one cell may be apart, the stage's error aside."""
@@ -188,7 +225,32 @@ class _Shown:
         raw = math.dist((look.x_um, look.y_um), (cell.x_um, cell.y_um))
         if error > self._reach:
             return Found(cell.number, self._picture.field, Lost.GONE)
-        return Found(cell.number, self._picture.field, None, look.x_um, look.y_um, error, raw)
+        if self._strange or not self._alone(row, taken):
+            return Found(cell.number, self._picture.field, Lost.NOT_SURE_WHICH)
+        return Found(cell.number, self._picture.field, None, look.x_um, look.y_um, error, raw, look.sd_um)
+
+    def _alone(self, row: int, taken: int) -> bool:
+        """Whether nothing but `taken` may be the object of `row`, nor that any other's, by what places are unsure."""
+        seen, look = self._objects[row], self._looks[taken]
+        minutes = abs(self._picture.captured_ns - seen.seen_ns) / NS_PER_MIN
+        stage = self._position.repeatability_um if self.offset is None else self.offset.sd_um
+        unsure = self._position.k_sigma * math.sqrt(
+            look.sd_um**2 + stage**2 + crept(minutes, self._position) + seen.kept.sd_um**2
+        )
+        others = np.hypot(*(self._places - self._known[row]).T)
+        owners = np.hypot(*(self._known - self._places[taken]).T)
+        others[taken] = owners[row] = math.inf
+        return bool(others.min() > unsure and owners.min() > unsure)
+
+    def _shows_others(self) -> bool:
+        """Whether more of the cells that must be here are missing than misfortune explains."""
+        must = [
+            row
+            for row, seen in enumerate(self._objects)
+            if seen.kept.accepted and self.depth_um(seen) >= self._settings.margin_um + self._reach
+        ]
+        met = sum(row in self._match for row in must)
+        return met < len(must) and missing_by_chance(met, len(must) - met) < CHANCE
 
     def _others(self, row: int) -> Floats:
         """What is left of the stage's error by the other matched cells: one's own error must not pull it to itself."""

@@ -81,8 +81,8 @@ def plan_tiles(
     counts = [_count(span, size, share) for span, size in ((x_span, shows.width_um), (y_span, shows.height_um))]
     if counts[0] * counts[1] > settings.max_fields:
         raise SettingsError(
-            f"tiling: {counts[0]} × {counts[1]} fields are more than tiling.max_fields ({settings.max_fields}); "
-            "make the area smaller, or take a lower magnification"
+            f"tiling: {float(counts[0]):g} × {float(counts[1]):g} fields are more than tiling.max_fields "
+            f"({settings.max_fields}); make the area smaller, or take a lower magnification"
         )
     xs, ys = _places(x_span, shows.width_um, counts[0]), _places(y_span, shows.height_um, counts[1])
     kept = {

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from hspc_live.recording.chamber_reader import open_chamber
+from hspc_live.report.picking_list import read_picking_list
 
 RIG: dict[str, Any] = {
     "mode": "chamber",
@@ -168,7 +169,8 @@ def test_an_interrupted_run_lists_what_it_saw_and_replays_the_same(config, hspc_
         summary = json.loads(process.stdout.read())
     assert process.returncode == 130 and summary["fields"]["visited"] < summary["fields"]["planned"]
     with open_chamber(path / "recording.h5") as recording:
-        assert recording.closed and [note["kind"] for note in recording.lines("notes")] == ["interrupted"]
+        notes = [(note["kind"], note["detail"]) for note in recording.lines("notes")]
+        assert recording.closed and notes == [("interrupted", "True"), ("ended_by", "Ctrl-C")]
     said = hspc_live("replay", path / "recording.h5", "--json")
     assert said.code == 0 and json.loads(said.out)["same_decisions"] is True
 
@@ -216,3 +218,24 @@ def test_a_full_disk_ends_the_recording_and_not_the_run(config, tmp_path):
     summary = json.loads(done.stdout)
     assert summary["recording"]["unrecorded"] > 0 and summary["cells"]["listed"] > 0
     assert (out / "picking_list.csv").exists()
+
+
+def test_a_gate_of_light_is_replayed_and_its_light_is_on_the_list(hspc_live, tmp_path, config):
+    out, again = tmp_path / "out", tmp_path / "again"
+    bright = "sort.outlets=[{name: bright, gate: {kind: range, feature: 'glow:gfp', min: 40}}]"
+    made = hspc_live("run", config, "--out", out, "--set", bright, "--json")
+    assert made.code == 0, made.err
+    replayed = hspc_live("replay", out / "recording.h5", "--out", again, "--json")
+    assert replayed.code == 0, replayed.err
+    summaries = [json.loads(said.out) for said in (made, replayed)]
+    assert summaries[1]["same_decisions"] is True and summaries[0]["picking"] == summaries[1]["picking"]
+    assert (again / "picking_list.csv").read_text() == (out / "picking_list.csv").read_text()
+    listed = read_picking_list(out / "picking_list.csv")
+    assert listed.channels == ("gfp",) and listed.picks and min(pick.glow[0] for pick in listed.picks) >= 40
+    lacking = hspc_live("run", config, "--out", tmp_path / "plain", "--set", "exposure.fluorescence=[]", "--json")
+    assert lacking.code == 0, lacking.err
+    other = ("--set", bright, "--set", "exposure.fluorescence=[gfp]")
+    refused = hspc_live("replay", tmp_path / "plain" / "recording.h5", *other)
+    assert refused.code == 2 and "channel 'gfp', which was not recorded; the recording has transmitted" in " ".join(
+        refused.err.split()
+    )

@@ -93,7 +93,9 @@ def test_inspect_says_what_cannot_be_read_and_ends_with_its_own_code(hspc_live, 
 
 def test_bench_pipeline_reports_rates_stages_and_the_bare_engine(hspc_live):
     short = ("--frames", "1500", "--repeats", "2", "--set", "camera.distinct=32")
-    found = plain(hspc_live("bench", "pipeline", "--engine", "null", "--json", *short))
+    said = hspc_live("bench", "pipeline", "--engine", "null", "--json", *short)
+    found = plain(said)
+    assert "run 1 of 2" in said.err and "run 2 of 2" in said.err, "whoever waits wants to know for what"
     assert found["frames"] == 1500 and found["repeats"] == 2
     assert found["cells_per_s"] > 0 and found["engine_cells_per_s"] > found["cells_per_s"]
     low, high = found["frames_per_s_range"]

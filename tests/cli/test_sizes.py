@@ -150,3 +150,44 @@ def test_what_is_missing_is_asked_for(hspc_live, tmp_path):
     assert said.code == 3 and "diameter_um" in said.err
     (tmp_path / "empty.csv").touch()
     assert hspc_live("sizes", tmp_path / "empty.csv").code == 3
+
+
+def test_classes_come_in_the_paper_s_order_and_not_by_the_alphabet(hspc_live, tmp_path):
+    lines = [f"{name},{8 + number / 10}" for name in ("MPP", "other", "ST-HSC", "LT-HSC") for number in range(3)]
+    (tmp_path / "cells.csv").write_text("class,diameter_um\n" + "\n".join(lines))
+    found = said_json(hspc_live("sizes", tmp_path / "cells.csv", "--json"))
+    assert [group["class"] for group in found["groups"]] == ["LT-HSC", "ST-HSC", "MPP", "other"]
+    path = segmented(
+        tmp_path / "found.json", *((f"{name}/a.png", [(8.0, True)]) for name in ("lt_hsc", "MPP", "st_hsc"))
+    )
+    found = said_json(hspc_live("sizes", path, "--json"))
+    assert [group["class"] for group in found["groups"]] == ["lt_hsc", "st_hsc", "MPP"]
+
+
+def test_groups_stay_in_the_order_in_which_they_are_named(hspc_live, tmp_path):
+    (tmp_path / "a.csv").write_text("diameter_um\n8.0\n8.5\n")
+    named = [part for name in ("MPP", "LT-HSC") for part in ("--group", f"{name}={tmp_path / 'a.csv'}")]
+    found = said_json(hspc_live("sizes", *named, "--json"))
+    assert [group["class"] for group in found["groups"]] == ["MPP", "LT-HSC"]
+
+
+def test_classes_of_another_model_come_as_its_card_has_them(hspc_live, tmp_path):
+    path = tmp_path / "run.rtdc"
+    classes = ("S", "G2", "G1")
+    writer = RecordingWriter.create(
+        path, run_id="20240607T000000Z-abcdef", settings_json=RunSettings().model_dump_json(),
+        camera=CameraInfo(96, 240, "uint8", 0.25, 200.0, Modality.DIC), classes=classes, card_yaml="",
+        pipeline_id="0" * 64, versions={"hspc_live": "0"}, window=(80, 80), record_frames=False,
+    )  # fmt: skip
+    met = (2, 1, 0)
+    writer.write_cells([
+        replace(cell(n, 0, 8.0, 0.9), classification=Classification(n, (0.1, 0.1, 0.8), classes[place], 1))
+        for n, place in enumerate(met)
+    ])  # fmt: skip
+    writer.close({}, {})
+    found = said_json(hspc_live("sizes", path, "--json"))
+    assert [group["class"] for group in found["groups"]] == list(classes)
+
+
+def test_help_says_what_out_makes(hspc_live):
+    assert "sizes.json" in hspc_live("sizes", "--help").out

@@ -17,7 +17,7 @@ SMALL = """
 mode: chamber
 name: small-chamber
 camera:
-  twin: {seed: 5, height_px: 512, width_px: 512, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
+  twin: {seed: 5, height_px: 576, width_px: 576, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
 engine: {kind: "null"}
 sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
 chamber:
@@ -77,7 +77,8 @@ def test_ctrl_c_ends_after_this_field_with_a_list(start: Start, config: Path, tm
     assert code == 130, err
     summary = json.loads(said)
     assert summary["interrupted"] and summary["fields"]["visited"] < summary["fields"]["planned"]
-    assert summary["ledger"]["balanced"] and (tmp_path / "out" / "picking_list.csv").is_file()
+    assert summary["ledger"]["balanced"] and summary["picking"]["complete"] is False
+    assert (tmp_path / "out" / "picking_list_incomplete.csv").is_file()
 
 
 @pytest.mark.parametrize(

@@ -114,12 +114,14 @@ def test_a_worker_joins_from_outside_and_may_fail(tiny, watch, processes):
 
 def test_a_guest_where_no_run_is_under_way_is_told_so(tmp_path, monkeypatch):
     from hspc_live.cli.join import join
-    from hspc_live.core.errors import WireError
+    from hspc_live.core.errors import SettingsError, WireError
 
     monkeypatch.setattr("hspc_live.processes.child.VISIT_S", 0.5)
     with pytest.raises(WireError, match="nobody answers"):
         join(f"ipc://{tmp_path}/control.sock", "guest")
     with pytest.raises(WireError, match="same machine"):
+        join("tcp://127.0.0.1:5555", "guest")
+    with pytest.raises(SettingsError, match="no control address"):
         join("tcp://10.0.0.1:5555", "guest")
 
 

@@ -1,4 +1,7 @@
-"""A small chamber of the twin with all its faults, on a virtual clock: nine fields in a second or two."""
+"""A small chamber of the twin with all its faults, on a virtual clock: nine fields in a second or two.
+
+Fields are small, so they overlap by more than a third of their edge: with less, some would share no cell at all.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from hspc_live.settings.load import load_run_text
 SMALL = """
 mode: chamber
 camera:
-  twin: {seed: 5, height_px: 512, width_px: 512, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
+  twin: {seed: 5, height_px: 576, width_px: 576, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
 engine: {kind: "null"}
 sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
 chamber:

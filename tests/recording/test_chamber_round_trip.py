@@ -61,7 +61,7 @@ def cell(draw, number_: int) -> ChamberCell:
 def test_cells_and_second_visits_come_back(create_chamber, tmp_path_factory, data):
     cells = [data.draw(cell(i)) for i in range(data.draw(st.integers(0, 6)))]
     revisited = [
-        Revisited(c.cell, data.draw(st.integers(0, 99)), data.draw(words), *(data.draw(number) for _ in range(4)))
+        Revisited(c.cell, data.draw(st.integers(0, 99)), data.draw(words), *(data.draw(number) for _ in range(5)))
         for c in cells[:3]
     ]
     path = tmp_path_factory.mktemp("chamber") / "run.h5"

@@ -90,7 +90,7 @@ def test_masks_stacks_and_empty_pictures_are_refused(tmp_path):
     (tmp_path / "bits.png").write_bytes(
         cv2.imencode(".png", np.where(GREY8 > 9, 255, 0).astype(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])[1]
     )
-    refused(tmp_path / "bits.png", "1 bit")
+    refused(tmp_path / "bits.png", "one bit")
     refused(tiff(tmp_path / "pages.tif", np.stack([GREY8, GREY8, GREY8]), photometric="minisblack"), "3 pages")
     refused(tiff(tmp_path / "int.tif", GREY8.astype(np.int32)), "int32")
 
@@ -131,3 +131,41 @@ def test_colours_in_planes_and_two_samples(tmp_path):
     two = np.stack([grey, grey[::-1]], axis=-1)
     tifffile.imwrite(tmp_path / "two.tif", two, photometric="minisblack", planarconfig="contig", extrasamples=[])
     refused(tmp_path / "two.tif")
+
+
+def test_compressed_tiff_files_are_read(tmp_path):
+    """Whatever tifffile reads by itself, and LZW and JPEG, which it does not without a further package."""
+    smooth = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (64, 80), np.uint8), (0, 0), 3)
+    codes = {"none": 1, "lzw": 5, "jpeg": 7, "deflate": 8, "packbits": 32773}
+    for name, code in codes.items():
+        path = tmp_path / f"{name}.tif"
+        path.write_bytes(cv2.imencode(".tif", smooth, [cv2.IMWRITE_TIFF_COMPRESSION, code])[1].tobytes())
+        difference = np.abs(read_image(path).pixels.astype(int) - smooth).max()
+        assert difference == 0 if name != "jpeg" else difference < 20, name
+    assert np.array_equal(read_image(tiff(tmp_path / "tiled.tif", GREY16, tile=(16, 16))).pixels, GREY16)
+    assert np.array_equal(read_image(tiff(tmp_path / "big.tif", GREY16, bigtiff=True)).pixels, GREY16)
+
+
+def test_where_white_is_zero_the_picture_is_turned_round(tmp_path):
+    assert np.array_equal(read_image(tiff(tmp_path / "w.tif", 255 - GREY8, photometric="miniswhite")).pixels, GREY8)
+    assert np.array_equal(
+        read_image(tiff(tmp_path / "v.tif", np.invert(GREY16), photometric="miniswhite")).pixels, GREY16
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "lines"), [("micron", 4.0), ("um", 4.0), ("\\u00B5m", 4.0), ("nm", 0.004), ("mm", 4e3)]
+)
+def test_what_was_set_in_imagej_is_stated(tmp_path, unit, lines):
+    path = tiff(tmp_path / "a.tif", GREY16, imagej=True, resolution=(lines, lines), metadata={"unit": unit})
+    assert read_image(path).um_per_px == pytest.approx(0.25)
+
+
+def test_an_imagej_file_without_a_scale_states_none(tmp_path):
+    """72 pixels an inch are a printer's, not a microscope's."""
+    assert read_image(tiff(tmp_path / "a.tif", GREY16, imagej=True)).um_per_px is None
+    assert read_image(tiff(tmp_path / "b.tif", GREY16, resolution=(72, 72), resolutionunit="INCH")).um_per_px is None
+    path = tiff(tmp_path / "c.tif", GREY16, imagej=True, resolution=(4, 4), metadata={"unit": "pixel"})
+    assert read_image(path).um_per_px is None
+    path = tiff(tmp_path / "d.tif", GREY16, imagej=True, resolution=(4, 2), metadata={"unit": "um"})
+    refused(path, "square")

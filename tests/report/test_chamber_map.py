@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from hspc_live.core.chamber import (
     Settled,
     Visit,
 )
+from hspc_live.core.errors import OutputError
 from hspc_live.core.values import (
     OBJECT_DTYPE,
     CameraInfo,
@@ -34,9 +37,10 @@ from hspc_live.core.values import (
 )
 from hspc_live.recording.chamber_writer import ChamberWriter
 from hspc_live.report import style
+from hspc_live.report.cell_table import write_cells
 from hspc_live.report.chamber_draw import draw_chamber
 from hspc_live.report.chamber_evidence import ChamberEvidence, gather_chamber
-from hspc_live.report.chamber_fields import choose_fields
+from hspc_live.report.chamber_fields import choose_fields, seen_figure
 from hspc_live.report.chamber_map import map_figure
 from hspc_live.report.picking_list import write_picking_list
 from hspc_live.stages.picking import LeftOut, Pick, PickingList
@@ -162,7 +166,7 @@ def test_the_words_count_what_is_shown(evidence):
         "ST-HSC: 0",
         "MPP: 1",
         "not sure enough: 1",
-        "touching, blurred, too large …: 1",
+        "not recognised: touching, blurred …: 1",
         "no whole cell: debris, cut, clump: 1",
         "picked in this order: 2",
         "a neighbour too near: 1",
@@ -200,3 +204,33 @@ def test_a_run_of_nothing_but_empty_fields_is_drawn(tmp_path):
 
 def test_the_fields_to_show_are_those_with_picks_and_with_what_was_left_out(evidence):
     assert choose_fields(evidence)[0] == 0  # both picks lie in the first field
+
+
+def test_beside_a_wanted_cell_stands_its_place_on_the_list_or_why_it_has_none(evidence):
+    figure = seen_figure(evidence, 0)
+    said = {text.get_text() for text in figure.axes[0].texts}
+    assert {"pick 2\nLT-HSC 0.80", "pick 1\nLT-HSC 0.80"} <= said
+    assert "LT-HSC: 2" in {text.get_text() for text in figure.legends[0].get_texts()}
+    left_out = replace(evidence.cells[0], outcome=ChamberOutcome.LEFT_OUT, reason="neighbour_too_near", order=None)
+    other = replace(evidence, cells=(left_out, *evidence.cells[1:]), listed=PickingList(CLASSES, (), ()))
+    said = {text.get_text() for text in seen_figure(other, 0).axes[0].texts}
+    assert "LT-HSC 0.80\na neighbour too near" in said
+
+
+def test_the_table_of_all_cells_says_in_words_what_became_of_each(tmp_path):
+    path = write_cells([cell(number) for number in range(len(CELLS))], CLASSES, tmp_path)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [(row["class"], row["outcome"]) for row in rows] == [
+        ("LT-HSC", "on the picking list"),
+        ("LT-HSC", "on the picking list"),
+        ("LT-HSC", "wanted, but cannot be picked"),
+        ("MPP", "not wanted by any gate"),
+        ("ST-HSC", "not sure enough which class"),
+        ("", "not recognised"),
+        ("", "not recognised"),
+    ]
+    assert [row["why"] for row in rows[-2:]] == ["debris", "too close to another cell"]
+    assert "take it along" in rows[2]["why"] and rows[0]["why"] == ""
+    assert (rows[0]["x_um"], rows[0]["score:LT-HSC"], rows[-1]["score:MPP"]) == ("10.00", "0.8000", "")
+    with pytest.raises(OutputError, match="overwritten"):
+        write_cells([], CLASSES, tmp_path)

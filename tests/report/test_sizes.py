@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.cbook import boxplot_stats
 from matplotlib.image import imread
 from scipy import stats
 
-from hspc_live.report.size_statistics import compare_sizes, describe, holm, stars
-from hspc_live.report.sizes import draw_sizes
+from hspc_live.core.significance import holm, stars
+from hspc_live.report.size_statistics import compare_sizes, describe
+from hspc_live.report.sizes import draw_sizes, mean_sem, p_words, sizes_figure
 
 CLASSES = {
     "LT-HSC": [7.9, 8.1, 8.3, 8.0, 7.7, 8.2],
@@ -57,6 +59,37 @@ def test_a_class_in_numbers_worked_out_by_hand():
     assert group.sem_um == pytest.approx(group.sd_um / math.sqrt(5))
     assert group.quartiles_um == (2.0, 3.0, 4.0)
     assert group.whiskers_um == (1.0, 4.0) and group.outliers == 1  # whiskers reach to -1 and 7
+
+
+@given(st.lists(st.floats(2, 30), min_size=2, max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_sem_and_box_are_those_of_scipy_and_matplotlib(values):
+    """Box plots as everybody draws them: quartiles, whiskers to the outermost value within 1.5 × IQR, the rest dots."""
+    group = describe("x", values)
+    assert group.sem_um == pytest.approx(stats.sem(values), abs=1e-9)
+    [box] = boxplot_stats(np.asarray(values), whis=1.5)
+    assert group.quartiles_um == pytest.approx((box["q1"], box["med"], box["q3"]))
+    assert group.whiskers_um == pytest.approx((box["whislo"], box["whishi"]))
+    assert group.outliers == len(box["fliers"])
+
+
+def test_mean_and_sem_have_the_same_decimals_and_p_reads_as_in_print():
+    assert mean_sem(describe("x", [8.0, 8.4, 8.6])) == "8.33 ± 0.18"
+    assert mean_sem(describe("x", [8.0, 8.001, 8.002])) == "8.001 ± 0.001"
+    assert mean_sem(describe("x", [8.0])) == "8.00 ± –"
+    assert [p_words(p) for p in (0.0304, 6.4e-24, 0.0)] == ["p = 0.030", "p = 6 × 10⁻²⁴", "p < 10⁻³⁰⁰"]
+
+
+def test_stars_stand_over_their_pair():
+    """One bracket a pair, each between its own two classes, none through another."""
+    [axes, _] = sizes_figure(compare_sizes(CLASSES), "made up").axes
+    marks = {text.get_position()[0]: text.get_text() for text in axes.texts}
+    assert marks == {0.5: "n.s.", 1.5: "**", 1.0: "***"}
+    brackets = [line for line in axes.lines if len(line.get_xdata()) == 4]
+    assert len(brackets) == 3 and len({line.get_ydata()[1] for line in brackets}) == 2
+    assert min(line.get_ydata().min() for line in brackets) > max(max(values) for values in CLASSES.values())
+    assert axes.get_ylim()[1] > max(line.get_ydata().max() for line in brackets)
+    assert [label.get_text().split("\n")[1] for label in axes.get_xticklabels()] == ["n = 6", "n = 5", "n = 7"]
 
 
 def test_holm_is_the_textbook_s():

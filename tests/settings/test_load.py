@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -85,6 +86,7 @@ sort:
     assert timing.sort_delay_ms == 500.0
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.floats(1.0, 1e6), st.integers(1, 64), st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1)
 )

@@ -22,7 +22,8 @@ from hspc_live.stages.chamber_verdicts import (
     wanted,
 )
 from hspc_live.stages.gate import GateSet
-from hspc_live.stages.mosaic import Look, Seen
+from hspc_live.stages.looks import Look
+from hspc_live.stages.mosaic import Seen
 from hspc_live.stages.picking import make_picking_list
 
 CLASSES = ("LT-HSC", "ST-HSC", "MPP")

@@ -205,3 +205,25 @@ def test_good_gates_are_let_through() -> None:
         ),
     )
     check_gates(SortSettings(outlets=(Outlet(name="a", gate=gate),)), CLASSES)
+
+
+def test_a_gate_may_name_the_light_in_a_channel_that_is_measured():
+    gate = RangeGate(kind="range", feature="glow:gfp", min=100.0)
+    settings = SortSettings(outlets=(Outlet(name="bright", gate=NotGate(kind="not", of=gate)),))
+    check_gates(settings, CLASSES, ("gfp",))
+    with pytest.raises(
+        SettingsError, match=r"'bright'.*channel 'gfp'.*exposed are rfp, bfp \(exposure\.fluorescence\)"
+    ):
+        check_gates(settings, CLASSES, ("rfp", "bfp"))
+    with pytest.raises(SettingsError, match=r"channel 'gfp'.*no channel of fluorescence is exposed"):
+        check_gates(settings, CLASSES, ())
+    with pytest.raises(SettingsError, match=r"'glow:gfp', which is measured in a chamber alone"):
+        check_gates(settings, CLASSES)
+
+
+def test_a_gate_of_light_takes_the_bright_and_nothing_of_which_the_light_is_not_known():
+    bright = GateSet((Outlet(name="bright", gate=RangeGate(kind="range", feature="glow:gfp", min=100.0)),), CLASSES)
+    dark = GateSet((Outlet(name="dark", gate=RangeGate(kind="range", feature="glow:gfp", max=100.0)),), CLASSES)
+    even = (1 / len(CLASSES),) * len(CLASSES)
+    found = [(g.decide(even, {"glow:gfp": light}) or "") for light in (99.0, 101.0, math.nan) for g in (bright, dark)]
+    assert found == ["", "dark", "bright", "", "", ""]

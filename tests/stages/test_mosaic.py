@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from hspc_live.settings.chamber import MosaicSettings, PositionSettings
-from hspc_live.stages.mosaic import Look, build_mosaic
+from hspc_live.stages.looks import Look
+from hspc_live.stages.mosaic import Calibrated, build_mosaic
 from hspc_live.stages.offsets import Adjustment, Link, Offset, agreed_offset, common_offset
+from hspc_live.stages.tiling import Footprint
 
 SETTINGS, POSITION = MosaicSettings(), PositionSettings()
 RADIUS = 4.0
@@ -227,3 +229,91 @@ def test_ten_thousand_cells_are_joined_in_seconds():
     begun = time.process_time()
     build_mosaic(looks, SETTINGS, POSITION)
     assert time.process_time() - begun < 20
+
+
+@pytest.mark.parametrize("drift", [0.0, 3.0])
+def test_an_error_of_the_calibration_does_not_add_up_from_field_to_field(drift):
+    """A thousandth of scale and turn is 0.2 µm between neighbours, and 2 µm from one end to the other."""
+    rng = np.random.default_rng(6)
+    side, field = 8, 256.0
+    step = field * 0.9
+    cells = apart(rng, 4000, field * (1 + 0.9 * (side - 1)))
+    slips = np.where(rng.random((side * side, 1)) < 0.03, rng.normal(0, 2.0, (side * side, 2)), 0).cumsum(axis=0)
+    errors = slips + np.linspace(0, drift, side * side)[:, None] * (1.0, -0.5)
+    straight, owner = film(rng, cells, side, field, errors=errors)
+    places, looks = {}, []
+    wrong = np.array([[1.2e-3, -6e-4], [8e-4, 1.5e-3]])
+    for one in straight:
+        row, column = divmod(one.field, side)
+        column = side - 1 - column if row % 2 else column
+        places[one.field] = (field / 2 + column * step, field / 2 + row * step)
+        dx, dy = wrong @ (one.x_um - places[one.field][0], one.y_um - places[one.field][1])
+        looks.append(replace(one, x_um=one.x_um + dx, y_um=one.y_um + dy))
+
+    def misses(mosaic):
+        seen = [seen for seen in mosaic.objects if seen.kept.whole]
+        true = np.array([cells[owner[s.kept.field, s.kept.view]] for s in seen]) + errors[-1]
+        off = np.hypot(*(np.array([(s.x_um, s.y_um) for s in seen]) - true).T)
+        return off, np.array([s.sd_um for s in seen])
+
+    plain, _ = misses(build_mosaic(looks, SETTINGS, POSITION))
+    position = POSITION.model_copy(update={"drift_um_per_min": 1.0})
+    off, sd = misses(build_mosaic(looks, SETTINGS, position, Calibrated(places, 1e-3)))
+    assert np.median(plain) > 2 * np.median(off) and np.median(plain) > 0.5
+    assert np.mean(off <= 2.45 * sd) > 0.9
+    one_field = build_mosaic([one for one in looks if one.field == 0], SETTINGS, position, Calibrated(places, 1e-3))
+    assert len(one_field.objects) == sum(one.field == 0 for one in looks)
+
+
+# ---- a stage that is worse than it is said to be ---------------------------------------------------------------------
+
+
+def snake(side, step, field):
+    """Where the stage says it is at each field of `film`."""
+    places = {}
+    for number in range(side * side):
+        row, column = divmod(number, side)
+        places[number] = (field / 2 + (side - 1 - column if row % 2 else column) * step, field / 2 + row * step)
+    return places
+
+
+def off_by(mosaic, owner, cells, last):
+    """How far each whole object lies from where its cell is by the stage's last reading, and its ±."""
+    seen = [seen for seen in mosaic.objects if seen.kept.whole]
+    true = np.array([cells[owner[one.kept.field, one.kept.view]] for one in seen]) + last
+    off = np.hypot(*(np.array([(one.x_um, one.y_um) for one in seen]) - true).T)
+    return off, np.array([one.sd_um for one in seen])
+
+
+@pytest.mark.parametrize("play", [8.0, 30.0])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_play_that_nobody_spoke_of_is_found_or_owned_up_to(play, seed):
+    """Row after row is come to from the other side: so many cells are shared by two rows, and so few by two fields."""
+    rng = np.random.default_rng(seed)
+    side, field = 5, 256.0
+    cells = apart(rng, 620, field * (1 + 0.9 * (side - 1)), 14.0)
+    errors = np.array([(play / 2 * (-1) ** (number // side), 0.0) for number in range(side * side)])
+    looks, owner = film(rng, cells, side, field, errors=errors)
+    calibration = Calibrated(snake(side, 0.9 * field, field), 1e-3, Footprint(field, field))
+    mosaic = build_mosaic(looks, SETTINGS, POSITION, calibration)
+    off, sd = off_by(mosaic, owner, cells, errors[-1])
+    sure = POSITION.k_sigma * sd < 6.0
+    assert np.mean(off[sure] <= 3.0) > 0.98  # what is said to be sure is
+    if play < SETTINGS.max_offset_um:
+        assert mosaic.unsteady_um is not None and mosaic.unsteady_um > 1.5
+        assert np.median(off) < 1.0
+    else:
+        assert len(mosaic.in_doubt) >= 2 * side
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_a_stage_as_good_as_said_is_not_doubted(seed):
+    rng = np.random.default_rng(seed)
+    side, field = 6, 256.0
+    cells = apart(rng, 900, field * (1 + 0.9 * (side - 1)), 14.0)
+    slips = np.where(rng.random((side * side, 1)) < 0.03, rng.normal(0, 2.0, (side * side, 2)), 0).cumsum(axis=0)
+    looks, _ = film(rng, cells, side, field, errors=slips)
+    kept = [one for one in looks if rng.random() > 0.05]  # the odd cell is not found
+    calibration = Calibrated(snake(side, 0.9 * field, field), 1e-3, Footprint(field, field))
+    mosaic = build_mosaic(kept, SETTINGS, POSITION, calibration)
+    assert mosaic.unsteady_um is None and not mosaic.in_doubt

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hspc_live.settings.chamber import MosaicSettings, PositionSettings, RevisitSettings
-from hspc_live.stages.mosaic import Look, Seen
+from hspc_live.stages.looks import Look
+from hspc_live.stages.mosaic import Seen
 from hspc_live.stages.revisit import Lost, Picture, match_revisit
 
 SETTINGS, MOSAIC, POSITION = RevisitSettings(), MosaicSettings(), PositionSettings()
@@ -122,3 +123,39 @@ def test_no_picture_at_all_leaves_everything_unjudged():
     report = revisit([seen(0, 1, 1)], [seen(0, 1, 1)], []).report()
     assert report["lost"] == {"not_in_picture": 1} and report["refound_fraction"] is None
     assert revisit([], [], [picture([])]).report()["listed"] == 0
+
+
+def test_where_two_cells_may_be_it_neither_is_taken():
+    """Two cells in the picture are too few to tell the stage's error, which may be as large as they are apart."""
+    objects = [seen(0, 150, 150), seen(1, 154, 150)]
+    alike = revisit(objects[:1], objects, [picture([now(0, 151, 150), now(1, 155, 150)])])
+    assert alike.offsets[0][1] is None and [cell.lost for cell in alike.cells] == [Lost.NOT_SURE_WHICH]
+    clear = revisit(objects[:1], objects[:1], [picture([now(0, 151, 150), now(1, 190, 150)])])
+    assert [cell.lost for cell in clear.cells] == [None]
+
+
+def test_a_picture_of_other_cells_is_not_believed():
+    """Three neighbours agree by chance, all others are missing: the picture is of another place."""
+    rng = np.random.default_rng(8)
+    places, others = spread(rng, 45), spread(rng, 45)
+    objects = [seen(i, *place) for i, place in enumerate(places)]
+    same = np.add(places[:3], (2.0, 1.0))
+    far = [place for place in others if np.hypot(*(places - place).T).min() > 9]
+    looks = [now(i, *place) for i, place in enumerate([*same, *far])]
+    found = revisit(objects, objects, [picture(looks)])
+    assert not [cell for cell in found.cells if cell.lost is None]
+
+
+@pytest.mark.parametrize(("play", "worse"), [(0.5, False), (8.0, True)])
+def test_a_stage_that_comes_back_elsewhere_each_time_is_told_from_one_that_drifts(play, worse):
+    rng = np.random.default_rng(5)
+    places = spread(rng, 30)
+    objects = [seen(i, *place) for i, place in enumerate(places)]
+    pictures = []
+    for number in range(12):
+        dx, dy = play / 2 * (-1) ** (number // 2) + 0.2 * number, 0.1 * number
+        pictures.append(picture([now(i, *place) for i, place in enumerate(np.add(places, (dx, dy)))], field=number))
+    found = revisit(objects, objects, pictures)
+    assert (found.unsteady_um is not None) is worse
+    if found.unsteady_um is not None:
+        assert 2.0 < found.unsteady_um < 8.0

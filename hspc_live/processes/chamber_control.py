@@ -1,0 +1,91 @@
+"""Who knocks at a chamber run from outside: how it stands, end it after this field, stop it now.
+
+The run is one process, so it answers by itself, in its own loop. Its socket lies in a folder that only this user can
+enter, as that of a flow does, and is found in the same way (`wire.address.running`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any, Protocol, assert_never
+
+from hspc_live.core.errors import WireError
+from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.links import Link, endpoint, open_router, private_folder
+from hspc_live.wire.messages import Answer, ArmNow, AskStatus, DisarmNow, EndRun, SetGates, StopNow
+
+Knock = ArmNow | DisarmNow | SetGates | AskStatus | EndRun | StopNow
+
+NO_ARMING = "a chamber run does not arm: nothing is deflected, it makes a list"
+NO_GATES = (
+    "a chamber's gates stay as they are while it is scanned; for a list by other gates replay the recording: "
+    "hspc-live replay RECORDING --config FILE"
+)
+
+
+class Controlled(Protocol):
+    """What a run lets a person do."""
+
+    def standing(self) -> dict[str, Any]:
+        """How it stands, JSON-ready."""
+        ...
+
+    def end(self, by: str) -> None:
+        """End after the field under way and list what was seen."""
+        ...
+
+    def stop(self, by: str) -> None:
+        """Halt the stage now; no list is made."""
+        ...
+
+
+@contextlib.contextmanager
+def control_socket() -> Iterator[Link]:
+    """A socket at which a run can be reached, for as long as the context lasts. Raises WireError, OSError."""
+    folder = private_folder()
+    try:
+        with open_router(endpoint(folder, "control")) as link:
+            yield link
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def serve(link: Link, run: Controlled) -> None:
+    """Answer every wish, until cancelled."""
+    decoder = Decoder[Knock](Knock)
+    while True:
+        await link.wait_readable()
+        while (got := link.try_recv()) is not None:
+            sender, parts = got
+            assert sender is not None  # a router names who speaks
+            name = sender.decode(errors="replace")
+            try:
+                wish = decoder.decode(parts).message
+            except WireError as error:  # a worker that wants to join, or a program of another version
+                answer = Answer(name, False, f"a chamber run cannot do that: {error}", "WireError")
+            else:
+                answer = _answer(name, wish, run)
+            link.try_send(encode(answer), to=sender)
+
+
+def _answer(name: str, wish: Knock, run: Controlled) -> Answer:
+    match wish:
+        case AskStatus():
+            return Answer(name, True, "running", detail=json.dumps(run.standing()))
+        case EndRun(by):
+            run.end(by)
+            return Answer(name, True, "ending after this field; what was seen is listed")
+        case StopNow(by):
+            run.stop(by)
+            return Answer(name, True, "stopping")
+        case ArmNow():
+            return Answer(name, False, NO_ARMING, "ArmingError")
+        case DisarmNow():
+            return Answer(name, True, NO_ARMING)
+        case SetGates():
+            return Answer(name, False, NO_GATES, "SettingsError")
+        case _:
+            assert_never(wish)

@@ -1,0 +1,168 @@
+"""A chamber run reached from outside, over its real socket: how it stands, ended, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hspc_live.core.errors import StoppedError
+from hspc_live.processes.ask import ask
+from hspc_live.processes.chamber import ChamberRun
+from hspc_live.processes.chamber_control import control_socket
+from hspc_live.processes.chamber_values import ChamberReport
+from hspc_live.recording.chamber_reader import open_chamber
+from hspc_live.settings.chamber_run import ChamberRunSettings
+from hspc_live.settings.load import load_run_text
+from hspc_live.wire.address import running
+from hspc_live.wire.messages import Answer, ArmNow, AskStatus, DisarmNow, EndRun, Ready, SetGates, StopNow
+from hspc_live.wiring_chamber import build_chamber, chamber_recorder
+
+SMALL = """
+mode: chamber
+name: small-chamber
+camera:
+  twin: {seed: 5, height_px: 512, width_px: 512, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
+calibration: {kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}
+engine: {kind: "null"}
+sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
+chamber:
+  tiling: {area: {kind: rectangle, x0_um: -160, y0_um: -160, width_um: 320, height_um: 320}}
+  picking: {clear_um: 5}
+second_visit: {after_s: 60}
+"""
+
+Start = Callable[..., Any]
+
+
+LARGE = (
+    "camera.twin.width_mm=1.4", "camera.twin.height_mm=1.4",
+    "chamber.tiling.area={kind: rectangle, x0_um: -600, y0_um: -600, width_um: 1200, height_um: 1200}",
+)  # fmt: skip
+"""So many fields that another command has started before the last is done."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("chamber") / "chamber.yaml"
+    file.write_text(SMALL)
+    return file
+
+
+class Asked:
+    """A run with a recording; somebody sends `wishes` once `at` has been said."""
+
+    def __init__(self, tmp_path: Path, wishes: list[Any], at: tuple[str, str], *overrides: str) -> None:
+        settings = load_run_text(SMALL, "small chamber", overrides)
+        assert isinstance(settings, ChamberRunSettings)
+        self.settings, self.wishes, self.at = settings, wishes, at
+        self.path = tmp_path / "recording.h5"
+        self.answers: list[Answer] = []
+        self.said: list[tuple[str, str]] = []
+
+    def listen(self, _role: str, kind: str, text: str) -> None:
+        self.said.append((kind, text))
+        if kind == self.at[0] and text.startswith(self.at[1]) and self.wishes:
+            wishes, self.wishes = self.wishes, []
+            self._asking = asyncio.get_running_loop().create_task(self._ask(wishes))
+
+    async def _ask(self, wishes: list[Any]) -> None:
+        for wish in wishes:
+            self.answers.append(await asyncio.to_thread(ask, self.address, wish, 10.0))
+
+    def run(self, *, revisit: bool = False) -> ChamberReport:
+        recorder = chamber_recorder(self.settings, None, self.path, "run")
+        parts, _ = build_chamber(self.settings, (recorder,))
+        with control_socket() as control:
+            self.address = control.address
+            run = ChamberRun(parts, self.settings, revisit=revisit, listen=self.listen, control=control)
+            return asyncio.run(run.run())
+
+
+def test_it_says_how_it_stands_and_what_it_cannot_do(tmp_path: Path) -> None:
+    gates = SetGates('{"outlets": []}', "anna")
+    asked = Asked(
+        tmp_path, [AskStatus(), ArmNow("anna"), DisarmNow("anna"), gates, Ready("segment", 1)], ("scan", "field 2 ")
+    )
+    report = asked.run()
+    status, arm, disarm, gates_, worker = asked.answers
+    told = json.loads(status.detail)
+    assert status.done and told["mode"] == "chamber" and told["doing"] == "scan" and told["ending"] is None
+    assert 2 <= told["fields"]["visited"] <= told["fields"]["planned"] == len(report.facts.plan)
+    assert told["frames"]["captured"] >= 1
+    assert not arm.done and arm.error == "ArmingError" and "makes a list" in arm.text
+    assert disarm.done
+    assert not gates_.done and "replay the recording" in gates_.text
+    assert not worker.done and "chamber" in worker.text
+    assert report.summary["ended_by"] is None and report.summary["picking"]["complete"]
+    assert ("control", f"at {asked.address}") in asked.said
+    assert not any(asked.address in found for found in running())  # the socket goes with the run
+
+
+def test_ended_from_outside_it_lists_what_it_saw_and_says_that_it_is_not_all(tmp_path: Path) -> None:
+    asked = Asked(tmp_path, [EndRun("anna"), AskStatus()], ("scan", "field 3 "))
+    report = asked.run(revisit=True)
+    assert asked.answers[0].done
+    assert not report.interrupted and report.summary["ended_by"] == "anna" and report.failure is None
+    assert 3 <= report.summary["fields"]["visited"] < report.summary["fields"]["planned"]
+    assert report.summary["picking"]["complete"] is False and report.summary["picking"]["listed"] > 0
+    assert report.summary["ledger"]["balanced"]
+    with open_chamber(asked.path) as recording:
+        assert ("ended_by", "anna") in [(note["kind"], note["detail"]) for note in recording.lines("notes")]
+
+
+@pytest.mark.parametrize("at", [("scan", "field 3 "), ("revisit", "field")], ids=["in the scan", "second visit"])
+def test_stopped_from_outside_there_is_no_list_and_the_recording_is_closed(tmp_path: Path, at: tuple[str, str]) -> None:
+    asked = Asked(tmp_path, [StopNow("anna")], at)
+    with pytest.raises(StoppedError, match=r"stopped by anna; no list is written") as caught:
+        asked.run(revisit=True)
+    assert caught.value.exit_code == 130 and asked.answers[0].text == "stopping"
+    with open_chamber(asked.path) as recording:
+        assert len(recording.numbers()) >= 3
+        assert ("stopped", "anna") in [(note["kind"], note["detail"]) for note in recording.lines("notes")]
+        assert recording.summary is None and not recording.attributes["closed"]
+
+
+def test_stopped_while_the_camera_is_measured_nothing_more_moves(tmp_path: Path) -> None:
+    asked = Asked(tmp_path, [StopNow("anna")], ("control", ""), "calibration={kind: measure}")
+    with pytest.raises(StoppedError, match="stopped by anna before the first field"):
+        asked.run()
+    assert not asked.path.exists()
+
+
+def larger() -> list[str]:
+    return [word for change in LARGE for word in ("--set", change)]
+
+
+def test_by_the_command_line_a_stop_leaves_a_recording_and_no_list(start: Start, config: Path, tmp_path: Path) -> None:
+    command = start("run", config, "--revisit", "--json", "--out", tmp_path / "out", *larger())
+    address = re.findall(r"ipc://\S+", command.until("control"))[0]
+    command.until("planned")
+    code, said, err = start("control", "status", "--at", address).end()
+    assert code == 0 and "planned for the scan" in said, err
+    code, _, err = start("control", "arm", "--at", address).end()
+    assert code == 8 and "does not arm" in err
+    assert start("control", "stop", "--at", address).end()[0] == 0
+    code, said, err = command.end()
+    assert code == 130 and json.loads(said)["exit_code"] == 130 and "no list is written" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["recording.h5"]
+
+
+def test_by_the_command_line_an_end_leaves_a_list_that_says_it_is_not_all(
+    start: Start, config: Path, tmp_path: Path
+) -> None:
+    command = start("run", config, "--json", "--out", tmp_path / "out", *larger())
+    address = re.findall(r"ipc://\S+", command.until("control"))[0]
+    command.until("planned")
+    assert start("control", "end", "--at", address).end()[0] == 0
+    code, said, err = command.end()
+    assert code == 0, err
+    assert json.loads(said)["ended_by"] and not json.loads(said)["interrupted"]
+    assert (tmp_path / "out" / "picking_list_incomplete.csv").is_file()
+    assert not (tmp_path / "out" / "picking_list.csv").exists()
+    assert json.loads((tmp_path / "out" / "picking_list.json").read_text())["complete"] is False
