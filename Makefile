@@ -35,7 +35,7 @@ bench: $(READY)
 	$(BIN)/hspc-live bench pipeline --engine null
 
 demo-model: $(READY)
-	$(BIN)/python -m hspc_models.train configs/train/twin_lsm.yaml --out runs/twin-lsm
+	$(BIN)/hspc-live train configs/train/lsm.yaml --out runs/twin-lsm
 
 setup: $(READY)
 

@@ -1,7 +1,8 @@
 """The command tree and what happens to errors: a clear line on stderr, the error's exit code, never a traceback.
 
 Exit codes: 0 done; 1 unexpected; 2 settings or usage; 3 recording; 4 output; 5 model; 6 device; 7 wire; 8 arming; 9 a
-ledger out of balance; 10 part of the input was unreadable (the rest was done); 130 interrupted or stopped.
+ledger out of balance; 10 part of the input was unreadable (the rest was done); 130 interrupted or stopped; 141 whoever
+read stdout went away.
 """
 
 from __future__ import annotations
@@ -10,9 +11,24 @@ import sys
 
 import typer
 
-from hspc_live.cli import bench, calibrate, control, machine, output, recordings, runs, sizes, stills
+from hspc_live.cli import (
+    bench,
+    calibrate,
+    control,
+    dataset,
+    evaluate,
+    explain,
+    machine,
+    output,
+    predict,
+    recordings,
+    runs,
+    sizes,
+    stills,
+    train,
+)
 from hspc_live.cli.output import progress
-from hspc_live.core.errors import HspcError
+from hspc_live.core.errors import HspcError, SettingsError
 
 app = typer.Typer(
     name="hspc-live",
@@ -28,18 +44,25 @@ app.command()(runs.replay)
 app.command()(recordings.inspect)
 app.command()(stills.segment)
 app.command()(sizes.sizes)
+app.command()(train.train)
+app.command()(predict.predict)
+app.command()(explain.explain)
+app.command()(evaluate.evaluate)
 app.command()(machine.check)
 app.command()(machine.schema)
 app.command()(machine.doctor)
 app.command()(machine.worker)
 app.command("calibrate-delay")(calibrate.calibrate_delay)
 app.add_typer(bench.app, name="bench")
+app.add_typer(dataset.app, name="dataset")
 app.add_typer(control.app, name="control")
 
 
 def main() -> None:
     """Entry point of `hspc-live`."""
     try:
+        if "" in sys.argv[1:]:  # taken for a path, it would be the present folder
+            raise SettingsError("an argument is empty: a variable of the shell that is not set?")
         app()
     except HspcError as error:
         progress.print(f"error: {error}", style="bold red", markup=False)
@@ -49,3 +72,10 @@ def main() -> None:
     except KeyboardInterrupt:
         progress.print("interrupted", style="bold red")
         sys.exit(130)
+    except SystemExit as ended:
+        cause = ended.__context__  # typer makes a quiet exit code 1 of every broken pipe, those inside a run, too
+        if not isinstance(cause, BrokenPipeError) or ended.code == output.UNREAD:
+            raise
+        if not output.reader_gone():
+            raise cause from None
+        output.unread()

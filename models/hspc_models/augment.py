@@ -1,52 +1,118 @@
 """Augmentation of crops, batched, on tensors: what may change in a picture of a cell without changing the cell.
 
-No rotation and no flip: in DIC the shear gives every picture a light and a dark side, and a turned or mirrored crop
-shows optics that the microscope does not have (cells themselves lie in the flow at any angle). A plain change of
-brightness or contrast is left out as well, because `core.crop.normalise` cancels it. What remains: where segmentation
-put the centre, a slope of the light that the background did not take away, and noise.
+The paper turns, mirrors and brightens. Which of these are harmless depends on the microscope: in brightfield a turned
+cell is a picture that could have been taken; in DIC the shear gives every picture a light and a dark side, and a turned
+or mirrored crop shows optics that the microscope does not have. So every kind is a setting; off by default are those
+that turn the shear. Brightness is changed after `core.crop.normalise`, which would cancel it.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from hspc_live.settings.base import Section
+from hspc_models.network import symmetry
 
 
 class AugmentSettings(Section):
-    """Strengths; each crop draws its own up to these. 0 turns one off."""
+    """Strengths; each crop draws its own up to these. 0 (or `none`, `false`) turns one off."""
 
-    shift_px: int = 2
-    slope: float = 0.2
-    noise: float = 0.1
+    turn: Literal["none", "quarter", "any"] = Field("none", description="any angle, or quarters; turns DIC's shear")
+    flip: bool = Field(False, description="mirror half of the crops; turns DIC's shear")
+    scale: float = Field(0.0, ge=0, lt=0.5, description="enlarge or shrink by a factor up to exp(scale)")
+    resampled: float = Field(
+        0.7, ge=0, le=1, description="share of the crops that any angle and scale are for: resampling smooths noise"
+    )
+    shift_px: int = Field(2, ge=0)
+    slope: float = Field(0.2, ge=0, description="of the light across the crop, in its standard deviations")
+    brightness: float = Field(0.0, ge=0, description="added to the whole crop, in its standard deviations")
+    contrast: float = Field(0.0, ge=0, lt=1, description="relative change of the contrast")
+    noise: float = Field(0.1, ge=0, description="in the crop's standard deviations")
 
 
 def augment(pictures: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Augmented copies of normalised pictures (n, 1, S, S); `slope` and `noise` are in the crop's standard deviations.
+    """Augmented copies of normalised pictures (n, 1, S, S), on the device of `generator`, which must be theirs.
 
-    All randomness comes from `generator` (on the CPU), so a seed repeats a training run.
+    All randomness comes from `generator`, so a seed repeats a training run.
     """
-    n, _, height, width = pictures.shape
+    if settings.turn != "none" or settings.flip:
+        pictures = _symmetries(pictures, settings, generator)
+    if settings.turn == "any" or settings.scale:
+        pictures = _resampled(pictures, settings, generator)
     if settings.shift_px:
         pictures = _shift(pictures, settings.shift_px, generator)
     if settings.slope:
-        strength = (torch.rand((n, 2, 1, 1, 1), generator=generator) * 2 - 1) * settings.slope
-        across = torch.linspace(-1, 1, width).view(1, 1, 1, width)
-        down = torch.linspace(-1, 1, height).view(1, 1, height, 1)
-        pictures = pictures + strength[:, 0] * across + strength[:, 1] * down
+        pictures = pictures + _slopes(pictures, settings.slope, generator)
+    if settings.contrast:
+        pictures = pictures * (1 + _between(pictures, settings.contrast, generator))
+    if settings.brightness:
+        pictures = pictures + _between(pictures, settings.brightness, generator)
     if settings.noise:
-        sd = torch.rand((n, 1, 1, 1), generator=generator) * settings.noise
-        pictures = pictures + sd * torch.randn(pictures.shape, generator=generator)
+        sd = torch.rand((len(pictures), 1, 1, 1), generator=generator, device=generator.device) * settings.noise
+        pictures = pictures + sd * torch.randn(pictures.shape, generator=generator, device=generator.device)
+    return pictures
+
+
+def _symmetries(pictures: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """Each picture in one of the positions that the settings allow."""
+    turns = (0,) if settings.turn == "none" else (0, 1, 2, 3)
+    allowed = [turn + mirrored for turn in turns for mirrored in ((0, 4) if settings.flip else (0,))]
+    choice = torch.randint(0, len(allowed), (len(pictures),), generator=generator, device=generator.device)
+    moved = torch.empty_like(pictures)
+    for index, which in enumerate(allowed):
+        chosen = choice == index
+        moved[chosen] = symmetry(pictures[chosen], which)
+    return moved
+
+
+def _resampled(pictures: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """A share of the pictures turned within ± 45° (`_symmetries` does the rest) and scaled about their middle."""
+    n, device = len(pictures), generator.device
+    chosen = torch.rand(n, generator=generator, device=device) < settings.resampled
+    reach = math.pi / 4 if settings.turn == "any" else 0.0
+    angle, size = (torch.rand((2, n), generator=generator, device=device) * 2 - 1) * torch.tensor(
+        [[reach], [settings.scale]], device=device
+    )
+    cos, sin = torch.cos(angle) * torch.exp(size), torch.sin(angle) * torch.exp(size)
+    zero = torch.zeros_like(cos)
+    maps = torch.stack((torch.stack((cos, -sin, zero), 1), torch.stack((sin, cos, zero), 1)), 1)[chosen]
+    if not len(maps):
+        return pictures
+    grid = functional.affine_grid(maps, list(pictures[chosen].shape), align_corners=False)
+    pictures = pictures.clone()
+    pictures[chosen] = functional.grid_sample(
+        pictures[chosen], grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    )
     return pictures
 
 
 def _shift(pictures: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Each picture moved by whole pixels, up to `most` each way; the edge is mirrored, as in `core.crop`."""
     n, _, height, width = pictures.shape
+    device = generator.device
     padded = functional.pad(pictures, (most,) * 4, mode="reflect")[:, 0]
-    corner = torch.randint(0, 2 * most + 1, (2, n, 1, 1), generator=generator)
-    rows = corner[0] + torch.arange(height).view(1, height, 1)
-    columns = corner[1] + torch.arange(width).view(1, 1, width)
-    return padded[torch.arange(n).view(n, 1, 1), rows, columns].unsqueeze(1)
+    corner = torch.randint(0, 2 * most + 1, (2, n, 1, 1), generator=generator, device=device)
+    rows = corner[0] + torch.arange(height, device=device).view(1, height, 1)
+    columns = corner[1] + torch.arange(width, device=device).view(1, 1, width)
+    return padded[torch.arange(n, device=device).view(n, 1, 1), rows, columns].unsqueeze(1)
+
+
+def _slopes(pictures: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """A plane of light for each picture (n, 1, S, S)."""
+    n, _, height, width = pictures.shape
+    strength = (torch.rand((n, 2, 1, 1, 1), generator=generator, device=generator.device) * 2 - 1) * most
+    across = torch.linspace(-1, 1, width, device=generator.device).view(1, 1, 1, width)
+    down = torch.linspace(-1, 1, height, device=generator.device).view(1, 1, height, 1)
+    return strength[:, 0] * across + strength[:, 1] * down
+
+
+def _between(pictures: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """A number for each picture (n, 1, 1, 1), between -most and most."""
+    drawn = torch.rand((len(pictures), 1, 1, 1), generator=generator, device=generator.device)
+    return (drawn * 2 - 1) * most

@@ -115,6 +115,7 @@ class Card(Section):
     network: NetworkShape = NetworkShape()
     weights: Weights
     temperature: float = Field(1.0, gt=0)
+    symmetries: int = Field(1, ge=1, le=8, description="positions of a crop, turned and mirrored, that scores combine")
     training: Training
     validation: Validation | None = None
     cell_confusion: CellConfusion | None = None
@@ -167,7 +168,13 @@ def load_network(folder: Path) -> tuple[Card, CellNet]:
     import safetensors.torch
 
     card = _read_card(folder)
-    state = safetensors.torch.load(_verified(folder, card))
+    data = _verified(folder, card)
+    try:
+        state = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ModelError(
+            f"{folder / card.weights.file}: not a safetensors file ({error}), and nothing else is opened"
+        ) from error
     network = card.build()
     fit_state(network, state, str(folder / card.weights.file))
     return card, network.eval()

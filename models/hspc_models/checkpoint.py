@@ -29,15 +29,21 @@ def save_checkpoint(
     identity: str,
     log: list[dict[str, Any]],
 ) -> None:
-    """Write the state after len(log) epochs. `identity` is the hash of the settings that the run was started with."""
+    """Write the state after len(log) epochs. `identity` is the hash of what the run was started with.
+
+    Raises OutputError if there is no room.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": tensor for key, tensor in state.items()}
     metadata = {"identity": identity, "log": json.dumps(log)}
     partial = folder / (CHECKPOINT_FILE + ".partial")
-    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    os.replace(partial, folder / CHECKPOINT_FILE)
+    try:
+        safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        os.replace(partial, folder / CHECKPOINT_FILE)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise OutputError(f"{folder / CHECKPOINT_FILE}: cannot be written: {error}") from error
 
 
 def load_checkpoint(
@@ -45,7 +51,7 @@ def load_checkpoint(
 ) -> list[dict[str, Any]]:
     """Restore in place what `save_checkpoint` wrote; the log of the epochs done, empty where there is no checkpoint.
 
-    Raises OutputError if the checkpoint belongs to a run with other settings, or cannot be read.
+    Raises OutputError if the checkpoint belongs to another run, or cannot be read.
     """
     path = folder / CHECKPOINT_FILE
     if not path.exists():
@@ -53,14 +59,16 @@ def load_checkpoint(
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
+            if metadata.get("identity") != identity:
+                raise OutputError(
+                    f"{path}: belongs to a run with other settings or other data; choose another folder or delete it"
+                )
             for key in file.keys():
                 part, name = key.split(".", 1)
                 parts[part][name] = file.get_tensor(key)
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, safetensors.SafetensorError, KeyError) as error:
         raise OutputError(f"{path}: cannot read the checkpoint ({error}); delete it to start again") from error
-    if metadata["identity"] != identity:
-        raise OutputError(f"{path}: belongs to a run with other settings; choose another folder or delete it")
     network.load_state_dict(parts["network"])
     for name, tensor in parts["average"].items():
         average[name].copy_(tensor)

@@ -1,6 +1,6 @@
 """Evaluation: what the card says about a model's trustworthiness is made here, from cells that training never saw.
 
-`python -m hspc_models.evaluate configs/train/twin_lsm.yaml --model DIR` fits the temperature on the validation crops,
+`python -m hspc_models.evaluate configs/train/lsm.yaml --model DIR` fits the temperature on the validation crops,
 judges single views and whole cells on the test source, and rewrites DIR/card.yaml and DIR/metrics.json.
 """
 
@@ -19,18 +19,12 @@ from numpy.typing import NDArray
 from hspc_live.core.errors import HspcError
 from hspc_live.core.values import Pixels
 from hspc_live.stages.gate import combine
+from hspc_models.calibration import calibration_error, fit_temperature
 from hspc_models.card import ABSTAIN, CellConfusion, Validation, load_network, write_card
 from hspc_models.dataset import LabelledCrops
 from hspc_models.hog import hog_balanced_accuracy
-from hspc_models.metrics import (
-    balanced_accuracy,
-    calibration_error,
-    confusion,
-    fit_temperature,
-    softmax,
-    wilson,
-)
-from hspc_models.network import CellNet, channels_last, pictures
+from hspc_models.metrics import balanced_accuracy, confusion, softmax, wilson
+from hspc_models.network import CellNet, channels_last, mean_logits, pictures
 from hspc_models.sources import open_source
 from hspc_models.train_settings import TrainSettings, load_train_settings
 
@@ -48,11 +42,11 @@ def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
     card, network = load_network(folder)
     source = open_source(settings)
     validation = source.validation().in_order(card.classes)
-    temperature = fit_temperature(logits(network, validation.images), validation.labels)
+    temperature = fit_temperature(logits(network, validation.images, card.symmetries), validation.labels)
     test = source.test()
     if source.groups_are_cells:
         test = first_views(test, settings.views)
-    scores = softmax(logits(network, test.images), temperature)
+    scores = softmax(logits(network, test.images, card.symmetries), temperature)
     singles, single_scores = test, scores
     if source.groups_are_cells:
         first = np.unique(test.groups, return_index=True)[1]
@@ -110,11 +104,14 @@ def cell_confusion(
     )
 
 
-def logits(network: CellNet, images: Pixels) -> NDArray[np.float32]:
-    """Logits (n, classes) of crops (n, S, S), in batches of 64."""
+def logits(network: CellNet, images: Pixels, symmetries: int = 1) -> NDArray[np.float32]:
+    """Logits (n, classes) of crops (n, S, S), the mean over so many positions, in batches of 64."""
     channels_last(network.eval())
     with torch.inference_mode():
-        batches = [network(pictures(images[start : start + 64])).numpy() for start in range(0, len(images), 64)]
+        batches = [
+            mean_logits(network, pictures(images[start : start + 64]), symmetries).numpy()
+            for start in range(0, len(images), 64)
+        ]
     return np.concatenate(batches)
 
 

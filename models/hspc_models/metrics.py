@@ -1,21 +1,38 @@
-"""How good scores are: confusion, consistency rates with intervals, calibration. Pure functions on arrays.
+"""How good predictions are: confusion, consistency rates, precision, F1 and their averages. Pure functions on arrays.
 
-*Consistency rate*, as in the paper: the share of a sorted class that the model puts into that class. Labels from
-sorting are not truth, so it is not called accuracy; on the twin, where truth is known, the word stays the same.
+*Consistency rate*, as in the paper: the share of a sorted class that the model puts into that class (recall). Labels
+from sorting are not truth, so it is not called accuracy; on the twin, where truth is known, the word stays the same.
+
+Every interval is a 95 % one: from a bootstrap over groups (over cells where there are none), and never narrower than
+what holds for independent cells in closed form, which alone stays honest at 0 and 1, where a bootstrap has no spread.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from numpy.typing import ArrayLike, NDArray
 
 from hspc_models.card import Rate
+from hspc_models.resample import (
+    DRAWS,
+    NOTHING,
+    SEED,
+    Estimate,
+    drawn_tables,
+    estimate,
+    group_tables,
+    members_of,
+    percentiles,
+)
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.integer]
+_Tables = NDArray[np.float64]
 
 
 def confusion(labels: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
@@ -27,9 +44,7 @@ def confusion(labels: Labels, predicted: Labels, classes: int) -> NDArray[np.int
 
 def balanced_accuracy(table: NDArray[np.int64]) -> float:
     """Mean consistency rate of the classes that occur; NaN for an empty table."""
-    totals = table.sum(axis=1)
-    present = totals > 0
-    return float((table.diagonal()[present] / totals[present]).mean()) if present.any() else math.nan
+    return float(_mean_of_present(_recall(table[None].astype(float)), table[None])[0])
 
 
 def wilson(hits: int, n: int) -> Rate:
@@ -51,24 +66,185 @@ def softmax(logits: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def calibration_error(scores: Floats, labels: Labels, bins: int = 15) -> float:
-    """Expected calibration error: mean gap of confidence and hit rate over equal score bins (Guo et al. 2017)."""
-    confidence = scores.max(axis=1)
-    hit = scores.argmax(axis=1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = 0.0
-    for index in np.unique(which):
-        inside = which == index
-        gap += float(inside.mean()) * abs(float(hit[inside].mean()) - float(confidence[inside].mean()))
-    return gap
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """One class: `n` cells are of it, `predicted` were called so. `f1` is NaN where neither is anything."""
+
+    n: int
+    predicted: int
+    consistency: Rate
+    precision: Rate
+    f1: Estimate
 
 
-def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """The temperature that makes the labels likeliest (Guo et al. 2017), between 0.05 and 20."""
+@dataclass(frozen=True, slots=True)
+class Average:
+    """Precision, recall and F1 averaged over the classes that occur."""
 
-    def loss(log_temperature: float) -> float:
-        scores = softmax(logits, math.exp(log_temperature))
-        return float(-np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12)).mean())
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
 
-    found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
-    return math.exp(float(found.x))
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a table of predictions says. `balanced_accuracy` is the macro average of the consistency rates.
+
+    `macro` counts every class alike, `weighted` by its cells; `units` is the number of groups (or cells) drawn.
+    """
+
+    classes: dict[str, ClassFigures]
+    confusion: tuple[tuple[int, ...], ...]
+    accuracy: Rate
+    balanced_accuracy: Estimate
+    macro: Average
+    weighted: Average
+    units: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "n": self.accuracy.n,
+            "units": self.units,
+            "confusion": [list(row) for row in self.confusion],
+            "accuracy": self.accuracy.model_dump(),
+            "balanced_accuracy": self.balanced_accuracy.to_json(),
+            "classes": {
+                name: {
+                    "n": one.n,
+                    "predicted": one.predicted,
+                    "consistency_rate": one.consistency.model_dump(),
+                    "precision": one.precision.model_dump(),
+                    "f1": one.f1.to_json(),
+                }
+                for name, one in self.classes.items()
+            },
+            "macro": _average_json(self.macro),
+            "weighted": _average_json(self.weighted),
+        }
+
+
+def judge(
+    labels: Labels,
+    predicted: Labels,
+    names: Sequence[str],
+    groups: ArrayLike | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> Figures:
+    """All figures of predictions (n,) for labels (n,), both indices into `names`; groups (n,) of cells or None.
+
+    A class that is never predicted has precision 0, one without cells has no part in the averages.
+    """
+    k = len(names)
+    members = members_of(groups, len(labels))
+    tables = group_tables(labels, predicted, members, (k, k))
+    units = len(tables)
+    whole = tables.sum(axis=0)
+    drawn = drawn_tables(tables, draws, seed) if units else np.zeros((draws, k, k))
+    rows, columns, right = whole.sum(axis=1), whole.sum(axis=0), whole.diagonal()
+
+    def share(hits: float, n: float, spread: _Tables) -> Rate:
+        closed = wilson(int(hits), int(n))
+        low, high = percentiles(spread, units)
+        if groups is None or math.isnan(low) or not n:
+            return closed
+        return Rate(
+            rate=closed.rate, low=max(0.0, min(closed.low, low)), high=min(1.0, max(closed.high, high)), n=closed.n
+        )
+
+    recall, precision, f1 = _recall(drawn), _precision(drawn), _f1(drawn)
+    closed_f1 = [_closed_f1(int(right[c]), int(rows[c] + columns[c] - right[c])) for c in range(k)]
+    classes = {
+        name: ClassFigures(
+            int(rows[c]),
+            int(columns[c]),
+            share(right[c], rows[c], recall[:, c]),
+            share(right[c], columns[c], precision[:, c]),
+            estimate(closed_f1[c].value, f1[:, c], units).widened(closed_f1[c].low, closed_f1[c].high),
+        )
+        for c, name in enumerate(names)
+    }
+    closed_recall = [_as_estimate(wilson(int(right[c]), int(rows[c]))) for c in range(k)]
+    closed_precision = [_as_estimate(wilson(int(right[c]), int(columns[c]))) for c in range(k)]
+
+    def average(spread: _Tables, closed: Sequence[Estimate], weighted: bool) -> Estimate:
+        weights = rows if weighted else (rows > 0).astype(float)
+        if not weights.sum():
+            return NOTHING
+        per_draw = drawn.sum(axis=2) if weighted else (drawn.sum(axis=2) > 0).astype(float)
+        means = np.nansum(spread * per_draw, axis=1) / np.maximum(per_draw.sum(axis=1), 1.0)
+        value, low, high = _combined(closed, weights / weights.sum())
+        return estimate(value, means, units).widened(low, high)
+
+    def averages(weighted: bool) -> Average:
+        return Average(
+            average(precision, closed_precision, weighted),
+            average(recall, closed_recall, weighted),
+            average(f1, closed_f1, weighted),
+        )
+
+    macro = averages(False)
+    hits = drawn.diagonal(axis1=1, axis2=2).sum(axis=1) / np.maximum(drawn.sum(axis=(1, 2)), 1.0)
+    counts = tuple(tuple(int(count) for count in row) for row in whole)
+    accuracy = share(right.sum(), whole.sum(), hits)
+    return Figures(classes, counts, accuracy, macro.recall, macro, averages(True), units)
+
+
+def _recall(tables: _Tables) -> _Tables:
+    rows = tables.sum(axis=2)
+    return _ratio(tables.diagonal(axis1=1, axis2=2), rows, math.nan)
+
+
+def _precision(tables: _Tables) -> _Tables:
+    columns = tables.sum(axis=1)
+    return _ratio(tables.diagonal(axis1=1, axis2=2), columns, 0.0)
+
+
+def _f1(tables: _Tables) -> _Tables:
+    both = tables.sum(axis=1) + tables.sum(axis=2)
+    return _ratio(2 * tables.diagonal(axis1=1, axis2=2), both, math.nan)
+
+
+def _mean_of_present(values: _Tables, tables: NDArray[Any]) -> _Tables:
+    present = tables.sum(axis=2) > 0
+    count = present.sum(axis=1)
+    return _ratio(np.where(present, values, 0.0).sum(axis=1), count.astype(float), math.nan)
+
+
+def _ratio(above: _Tables, below: _Tables, otherwise: float) -> _Tables:
+    return np.asarray(np.divide(above, below, out=np.full_like(below, otherwise), where=below > 0))
+
+
+def _closed_f1(right: int, either: int) -> Estimate:
+    """F1 of `right` cells that are both of the class and called so, among `either`; NaN for none.
+
+    F1 = 2 J / (1 + J), J = right / either, and J is a share of a count: its Wilson interval, carried over (Hand et al.,
+    *Machine Learning* 110:451, 2021, on F* = J).
+    """
+    if not either:
+        return NOTHING
+    share = wilson(right, either)
+    return Estimate(*(2 * j / (1 + j) for j in (share.rate, share.low, share.high)))
+
+
+def _combined(closed: Sequence[Estimate], weights: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Weighted mean of independent figures, its interval from theirs (MOVER: Zou and Donner, *Stat. Med.* 27, 2008)."""
+    parts = [(weight, one) for weight, one in zip(weights.tolist(), closed, strict=True) if weight > 0]
+    value = sum(weight * one.value for weight, one in parts)
+    below = math.sqrt(sum((weight * (one.value - one.low)) ** 2 for weight, one in parts))
+    above = math.sqrt(sum((weight * (one.high - one.value)) ** 2 for weight, one in parts))
+    return value, max(0.0, value - below), min(1.0, value + above)
+
+
+def _as_estimate(rate: Rate) -> Estimate:
+    return Estimate(rate.rate, rate.low, rate.high)
+
+
+def _average_json(average: Average) -> dict[str, Any]:
+    return {
+        "precision": average.precision.to_json(),
+        "recall": average.recall.to_json(),
+        "f1": average.f1.to_json(),
+    }

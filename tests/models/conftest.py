@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from hspc_live.core.values import Modality
 from hspc_models.card import Card, NetworkShape, Training, Weights, write_card
+from hspc_models.dataset import LabelledCrops
 from hspc_models.network import CellNet
 
 
@@ -45,6 +48,21 @@ def random_network(channels: int = 1, seed: int = 1) -> CellNet:
         if name.endswith("bn3.weight"):
             torch.nn.init.uniform_(parameter, 0.1, 0.5)
     return network
+
+
+@pytest.fixture(scope="session")
+def stripes() -> Callable[..., LabelledCrops]:
+    """`stripes(n, seed)`: crops of two classes in turn that a look tells apart, stripes along x or along y."""
+
+    def make(n: int, seed: int, edge: int = 32) -> LabelledCrops:
+        rng = np.random.default_rng(seed)
+        wave = (60 * np.sin(np.arange(edge) * np.pi / 4 + rng.uniform(0, 6.3, (n, 1)))).astype(np.float32)
+        lying, standing = np.repeat(wave[:, :, None], edge, 2), np.repeat(wave[:, None, :], edge, 1)
+        labels = np.arange(n) % 2
+        images = np.where(labels[:, None, None] == 0, lying, standing) + 128 + rng.normal(0, 5, (n, edge, edge))
+        return LabelledCrops(images.astype(np.uint8), labels, ("lying", "standing"), np.arange(n), 0.25, "stripes")
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from hspc_live.core.errors import ModelError
-from hspc_models.network import CellNet, ScoringNet, backbone_names, load_backbone
+from hspc_models.network import CellNet, ScoringNet, backbone_names, load_backbone, symmetry
 
 
 def torchvision_names() -> list[str]:
@@ -148,3 +148,12 @@ def test_temperature_softens(donor):
         sharp, soft = (ScoringNet(donor, t).eval()(crops) for t in (0.5, 5.0))
     assert (sharp.max(1).values > soft.max(1).values).all()
     assert torch.equal(sharp.argmax(1), soft.argmax(1))
+
+
+def test_turned_and_mirrored_crops_score_alike_where_positions_are_combined(donor):
+    crops = torch.randint(0, 255, (2, 40, 40), generator=torch.Generator().manual_seed(0))
+    alone, combined = ScoringNet(donor, 1.0).eval(), ScoringNet(donor, 1.0, symmetries=8).eval()
+    with torch.inference_mode():
+        for which in range(1, 8):
+            torch.testing.assert_close(combined(symmetry(crops, which)), combined(crops), rtol=1e-3, atol=1e-5)
+        assert not torch.allclose(alone(symmetry(crops, 5)), alone(crops), rtol=1e-3, atol=1e-5)

@@ -39,7 +39,7 @@ def test_the_card_says_how_far_to_trust_it(card):
 def test_its_table_is_of_cells_as_the_shipped_rig_judges_them(card):
     """Predicted purity rests on the table: it must combine as many views, of cells as large, as the rig does."""
     rig = load(shipped_config("rigs/twin_flow"), [], {})
-    made_with = load_train_settings(Path(__file__).parents[2] / "configs" / "train" / "twin_lsm.yaml")
+    made_with = load_train_settings(Path(__file__).parents[2] / "configs" / "train" / "lsm.yaml")
     assert card.cell_confusion.views == rig.sort.close.views == made_with.views
     assert made_with.source.segment == rig.segment
 

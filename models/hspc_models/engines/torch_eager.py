@@ -49,7 +49,7 @@ class TorchEagerEngine:
             torch.backends.cudnn.benchmark = False
         self._card = card
         self._buckets = tuple(sorted(set(buckets)))
-        module = ScoringNet(network.float(), card.temperature).eval().to(self._device)
+        module = ScoringNet(network.float(), card.temperature, card.symmetries).eval().to(self._device)
         channels_last(module)
         self._module: ScoringNet | None = module
 

@@ -1,0 +1,204 @@
+"""train: a classifier from a training file, on the digital twin or on labelled crops."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hspc_live.cli.options import Json, Set
+from hspc_live.cli.output import emit, progress, screen
+from hspc_live.cli.tables import facts
+from hspc_live.core.errors import SettingsError
+
+if TYPE_CHECKING:  # importing torch takes a second, which no other command here need wait for
+    from hspc_models.journal import Progress as Step
+    from hspc_models.train_settings import TrainSettings
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A training file, e.g. configs/train/lsm.yaml.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FOLDER", help="Folder for the model; an unfinished run in it goes on."),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="Labelled crops to learn from, in place of the file's source."),
+    ] = None,
+    recipe: Annotated[
+        Literal["paper", "scratch"] | None,
+        typer.Option(help="Another recipe than the training file's, with that recipe's own values."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A ResNet-50 to start from: a checkpoint's path or URL, or a model's name."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate: so many models, each judged on the part it did not see.")
+    ] = None,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Train twice, with crops turned and mirrored and as taken; show both.")
+    ] = False,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier and judge it on cells that it never saw. Started again after a kill, it goes on.
+
+    Several GPUs: torchrun --nproc-per-node N --no-python hspc-live train …
+    """
+    from hspc_models.train_settings import load_train_settings
+
+    began = time.monotonic()
+    settings = load_train_settings(config, _changes(data, recipe, backbone, overrides or []))
+    command = " ".join(["hspc-live train", str(config), *(["--data", str(data)] if data else [])])
+    if folds is not None and ablation:
+        raise SettingsError("--folds and --ablation do not go together: choose one")
+    if folds is not None:
+        report = _cross_validate(settings, folds, out, command)
+    else:
+        report = (_ablate if ablation else _train)(settings, out, command)
+    if report is None:
+        return  # another process of this run judges and prints
+    result: dict[str, Any] = {"model_dir": str(out), **report, "seconds": round(time.monotonic() - began, 1)}
+    if as_json:
+        emit(result)
+    else:
+        screen.print(facts(_rows(result), f"{settings.name} {settings.version}"))
+
+
+def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
+    from hspc_models.finish import finish
+    from hspc_models.sources import open_source
+    from hspc_models.train import train as run
+
+    source = open_source(settings)
+    for remark in source.remarks:
+        progress.print(remark, markup=False)
+    with _Bar(settings) as bar:
+        first = run(settings, source, out, command, said=bar.step)
+    return finish(out, settings) if first else None
+
+
+def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
+    """What turning and mirroring crops does to the figure: in DIC it turns the shear, which the microscope does not."""
+    from hspc_models.finish import finished
+
+    own = "as_taken" if settings.augment.turn == "none" and not settings.augment.flip else "turned"
+    both = {}
+    for name, turn, flip in (("as_taken", "none", False), ("turned", "any", True)):
+        augment = settings.augment.model_copy(update={"turn": turn, "flip": flip})
+        changed = settings.model_copy(update={"augment": augment, "symmetries": 1})
+        report = finished(out / name) or _train(changed, out / name, f"{command} --ablation")
+        if report is None:
+            continue
+        both[name] = report["validation"]
+    return {"validation": both[own], "ablation": both} if both else None
+
+
+def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str) -> dict[str, Any] | None:
+    from hspc_models.crossval import HOG, NETWORK, RADIAL, cross_validate
+
+    with _Bar(settings) as bar:
+        found = cross_validate(settings, folds, out, command, lambda fold, now: bar.step(now, f"fold {fold + 1}, "))
+    if found is None:
+        return None
+    ours, hog, radial = found[NETWORK], found[HOG], found[RADIAL]
+    return {
+        "validation": {
+            "balanced_accuracy": ours["balanced_accuracy"]["value"],
+            "balanced_accuracy_interval": [ours["balanced_accuracy"]["low"], ours["balanced_accuracy"]["high"]],
+            "macro_f1": ours["macro"]["f1"]["value"],
+            "n": ours["n"],
+            "data": f"{folds} folds, each judged by a model that had not seen it",
+            "hog_balanced_accuracy": hog["balanced_accuracy"]["value"],
+            "radial_balanced_accuracy": radial["balanced_accuracy"]["value"],
+        },
+        "folds": [fold[NETWORK]["balanced_accuracy"]["value"] for fold in found["folds"]],
+        "confusion": ours["confusion"],
+        "ceiling": found["ceiling"],
+    }
+
+
+def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    validation = result["validation"]
+    low, high = validation["balanced_accuracy_interval"]
+    yield "model", result["model_dir"]
+    yield "balanced accuracy", f"{validation['balanced_accuracy']:.3f} (95 %: {low:.3f} to {high:.3f})"
+    yield "macro F1", f"{validation['macro_f1']:.3f}"
+    yield "HOG + logistic regression", f"{validation['hog_balanced_accuracy']:.3f}"
+    if (radial := validation.get("radial_balanced_accuracy")) is not None:
+        yield "radial profiles + SVM", f"{radial:.3f}"
+    yield "judged on", f"{validation['n']} crops: {validation['data']}"
+    for name, judged in result.get("ablation", {}).items():
+        a, b = judged["balanced_accuracy_interval"]
+        yield name.replace("_", " "), f"{judged['balanced_accuracy']:.3f} (95 %: {a:.3f} to {b:.3f})"
+    if (ceiling := result.get("ceiling")) is not None:
+        yield "each fold", ", ".join(f"{value:.3f}" for value in result["folds"])
+        yield (
+            "believed ceiling",
+            f"{ceiling['believed']:.3f}: network and peers agree on {ceiling['agreement']:.0%} of the cells; where all "
+            f"are wrong alike, nothing seen so far tells better. Mistakes by one class: {ceiling['neighbours']:.0%} "
+            f"(if all were as likely: {ceiling['neighbours_by_chance']:.0%})",
+        )
+
+
+def _changes(data: Path | None, recipe: str | None, backbone: str | None, overrides: list[str]) -> list[str]:
+    """The options as overrides of settings; what `--set` says comes last, and wins."""
+    changes = []
+    if data is not None:
+        changes += ["source.kind=files", f"source.data={json.dumps(str(data.expanduser().absolute()))}"]
+    if recipe is not None:
+        changes.append(f"recipe.kind={recipe}")
+    if backbone is not None:
+        changes.append(f"recipe.backbone={json.dumps(backbone)}")
+    return [*changes, *overrides]
+
+
+class _Bar:
+    """A progress bar on stderr on a terminal, elsewhere a line an epoch; of several processes, one speaks."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._epochs = settings.epochs
+        self._silent = os.environ.get("RANK", "0") != "0"
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]} of {task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=progress,
+            disable=self._silent or not progress.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, epoch=1, epochs=self._epochs, note="")
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self, now: Step, where: str = "") -> None:
+        """Take note of a step or of an epoch's figures."""
+        if now.line is None:
+            self._bar.update(
+                self._task,
+                completed=now.epoch * now.steps + now.step,
+                total=self._epochs * now.steps,
+                epoch=now.epoch + 1,
+            )
+            return
+        note = f"{where}loss {now.line['train_loss']:.3f}"
+        if "validation_balanced_accuracy" in now.line:
+            note += f", balanced accuracy {now.line['validation_balanced_accuracy']:.3f}"
+        self._bar.update(self._task, note=note)
+        if not self._silent and not progress.is_terminal:
+            progress.print(f"epoch {now.epoch + 1} of {self._epochs}: {note}", markup=False)

@@ -1,0 +1,95 @@
+"""Cross-validation: a model for each fold, judged on the crops that it never saw, and its peers on the same folds.
+
+Started again after a kill, it goes on: folds that are done keep their predictions in `fold-N/predictions.npz`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hspc_live.core.errors import OutputError
+from hspc_models.card import load_network
+from hspc_models.ceiling import believed_ceiling
+from hspc_models.checkpoint import CHECKPOINT_FILE
+from hspc_models.evaluate import logits
+from hspc_models.hog import hog_predictions
+from hspc_models.journal import Progress
+from hspc_models.metrics import judge
+from hspc_models.radial import radial_predictions
+from hspc_models.sources import FiledCrops, open_folds
+from hspc_models.train import train
+from hspc_models.train_settings import TrainSettings
+
+PREDICTIONS = "predictions.npz"
+REPORT = "cross_validation.json"
+NETWORK, HOG, RADIAL = "network", "HOG + logistic regression", "radial profiles + support vectors"
+
+Said = Callable[[int, Progress], None]
+
+
+def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, said: Said) -> dict[str, Any] | None:
+    """Train `k` models into `out`/fold-1 …; the figures of all held-out predictions together, and of each fold.
+
+    Leaves them in `out`/cross_validation.json. `said(fold, progress)` hears of the progress. None in a process of
+    torchrun that is not the first. Raises as `train` and `open_folds` do.
+    """
+    sources = open_folds(settings, k)
+    n = sum(len(rows) for _, rows in sources)
+    labels = np.empty(n, np.int64)
+    predicted = {name: np.empty(n, np.int64) for name in (NETWORK, HOG, RADIAL)}
+    folds = []
+    for number, (source, rows) in enumerate(sources):
+        folder = out / f"fold-{number + 1}"
+        found = _done(folder, source)
+        if found is None:
+            first = train(settings, source, folder, command, said=partial(said, number))
+            if not first:
+                continue
+            found = _predict(folder, source)
+        truth = source.test().labels
+        labels[rows] = truth
+        for name, mine in found.items():
+            predicted[name][rows] = mine
+        folds.append({name: judge(truth, mine, settings.classes).to_json() for name, mine in found.items()})
+    if len(folds) < k:
+        return None
+    report = {
+        **{name: judge(labels, mine, settings.classes).to_json() for name, mine in predicted.items()},
+        "ceiling": believed_ceiling(labels, predicted, len(settings.classes)).to_json(),
+        "folds": folds,
+    }
+    try:
+        (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{out / REPORT}: cannot be written: {error.strerror or error}") from error
+    return report
+
+
+def _predict(folder: Path, source: FiledCrops) -> dict[str, NDArray[np.int64]]:
+    card, network = load_network(folder)
+    found = {
+        NETWORK: logits(network, source.test().images, card.symmetries).argmax(axis=1).astype(np.int64),
+        HOG: hog_predictions(source.baseline(), source.test()),
+        RADIAL: radial_predictions(source.baseline(), source.test()),
+    }
+    np.savez(folder / PREDICTIONS, fingerprint=source.fingerprint, **found)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return found
+
+
+def _done(folder: Path, source: FiledCrops) -> dict[str, NDArray[np.int64]] | None:
+    """The predictions of a fold that an earlier start has finished. Raises OutputError for those of other crops."""
+    path = folder / PREDICTIONS
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        if str(file["fingerprint"]) != source.fingerprint:
+            raise OutputError(f"{path}: belongs to other crops; choose another folder")
+        return {name: file[name] for name in (NETWORK, HOG, RADIAL)}

@@ -1,0 +1,82 @@
+"""`hspc-live train` as a user meets it: what it prints, and what it says of input that it cannot learn from."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CONFIG = Path(__file__).parents[2] / "configs" / "train" / "jurkat.yaml"
+PHASES = ("--set", "recipe.phases=[{pixels: 16, epochs: 1}]")
+REST = (
+    *("--set", "recipe.batch=8", "--set", "symmetries=1", "--set", "threads=1"),
+    *("--set", "classes=[a, b]", "--set", "crop_px=32"),
+)
+SMALL = (*PHASES, *REST)
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(1)
+    labels = np.array(["a", "b"])[np.arange(16) % 2]
+    x = np.arange(32) / rng.uniform(0.9, 1.6, (16, 1)) + rng.uniform(0, 6.3, (16, 1))
+    images = np.repeat((1000 + 300 * np.sin(x))[:, None, :], 32, axis=1)  # stripes, lying in every second crop
+    images[::2] = images[::2].transpose(0, 2, 1)
+    images = (images + rng.normal(0, 20, images.shape)).astype(np.uint16)
+    path = tmp_path_factory.mktemp("data") / "crops.npz"
+    np.savez(path, image=images, label=labels)
+    return path
+
+
+def test_cross_validation_judges_network_and_hog_on_every_crop(crops, tmp_path, hspc_live):
+    said = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL, "--json")
+    assert said.code == 0, said.err
+    result = json.loads(said.out)
+    assert set(result) >= {"model_dir", "seconds", "validation", "folds", "ceiling"}
+    assert result["validation"]["n"] == 16 and len(result["folds"]) == 2
+    assert result["validation"]["hog_balanced_accuracy"] > 0.8  # stripes are easy for it
+    assert 0 <= result["validation"]["balanced_accuracy"] <= result["ceiling"]["believed"] <= 1
+    again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL)
+    assert again.code == 0 and "each fold" in again.out  # what is done is not done again
+    assert not list(tmp_path.rglob("checkpoint*"))
+
+
+def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
+    said = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL, "--json")
+    assert said.code == 0, said.err
+    result = json.loads(said.out)
+    assert set(result["ablation"]) == {"as_taken", "turned"}
+    assert result["validation"] == result["ablation"]["turned"]  # brightfield has no direction
+    assert (tmp_path / "out" / "as_taken" / "card.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        (("--set", "classes=[a, c]"), 3, r"crops.npz.*no crops of c; it has a, b"),
+        (("--data", "nothing.npz"), 3, "nothing.npz"),
+        (("--set", "crop_px=64", "--set", "recipe.phases=[{pixels: 64, epochs: 1}]"), 3, "shows 50% of the"),
+        (("--backbone", "pickle.safetensors"), 5, "pickle.safetensors: not a safetensors file"),
+        (("--recipe", "paper", "--set", "recipe.pixels=32"), 5, "--backbone FILE"),
+        (("--folds", "9"), 3, "crops.npz.*folds|crops.npz.*8 crops"),
+    ],
+)
+def test_bad_input_names_the_file_and_the_mend(crops, tmp_path, hspc_live, monkeypatch, changes, code, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pickle.safetensors").write_bytes(b"\x80\x04\x95cos\nsystem\n")
+    small = [] if "paper" in changes else PHASES
+    said = hspc_live("train", CONFIG, "--data", crops, "--out", "out", *REST, *small, *changes)
+    assert said.code == code, said.err
+    assert "Traceback" not in said.err
+    assert re.search(words, said.err), said.err
+
+
+def test_pixels_that_are_no_numbers_are_refused(tmp_path, hspc_live):
+    images = np.full((8, 32, 32), 100.0)
+    images[3, 4, 4] = np.nan
+    np.savez(tmp_path / "crops.npz", image=images, label=np.array(["a", "b"] * 4))
+    said = hspc_live("train", CONFIG, "--data", tmp_path / "crops.npz", "--out", tmp_path / "out", *SMALL)
+    assert said.code == 3 and "crops.npz" in said.err and "Traceback" not in said.err

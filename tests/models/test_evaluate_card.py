@@ -1,0 +1,58 @@
+"""Evaluation judges whole cells with strangers among them, and fills the card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+
+from hspc_models.card import load_card
+from hspc_models.dataset import LabelledCrops, write_crops
+from hspc_models.evaluate import cell_confusion, evaluate, first_views
+from hspc_models.train_settings import FileSource, Phase, ScratchRecipe, TrainSettings
+
+
+def test_cells_are_judged_whole_with_strangers_among_them():
+    names = ("a", "b", "dead")
+    groups = np.array([1, 1, 1, 1, 2, 3])
+    crops = LabelledCrops(np.zeros((6, 8, 8), np.uint8), np.array([0, 0, 0, 0, 1, 2]), names, groups, 0.25, "a film")
+    scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1], [0.0, 1.0], [0.2, 0.8], [0.6, 0.4]])
+    table = cell_confusion(crops, scores, ("a", "b"), views=3)
+    at = dict(zip(table.thresholds, table.counts, strict=True))
+    assert table.kinds == names and table.views == 3  # the fourth view of cell 1 came after it was closed
+    assert at[0.5] == ((1, 0, 0), (0, 1, 0), (1, 0, 0))
+    assert at[0.7] == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    assert at[0.9] == ((0, 0, 1), (0, 0, 1), (0, 0, 1))
+
+
+def test_only_the_first_views_of_a_cell_count():
+    groups = np.array([7, 3, 7, 7, 3, 7, 7])
+    images = np.arange(7, dtype=np.uint8).reshape(7, 1, 1)
+    crops = LabelledCrops(images, np.zeros(7, np.int64), ("a", "b"), groups, 0.25, "x")
+    assert first_views(crops, 3).images.ravel().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_evaluation_fills_the_card(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    names = load_card(folder).classes
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 255, (24, 64, 64)).astype(np.uint8)
+    crops = LabelledCrops(images, np.arange(24) % 3, names[::-1], np.arange(24), 0.25, "noise")
+    for name in ("train.h5", "validation.h5"):
+        write_crops(tmp_path / name, crops)
+    source = FileSource(kind="files", data=tmp_path / "train.h5", validation=tmp_path / "validation.h5")
+    settings = TrainSettings(
+        name="noise",
+        version="1",
+        classes=names,
+        source=source,
+        recipe=ScratchRecipe(kind="scratch", phases=(Phase(epochs=1),)),
+    )
+    report = evaluate(folder, settings)
+    card = load_card(folder)
+    assert card.validation is not None and card.temperature == report["temperature"]
+    assert [sum(row) for row in card.validation.confusion] == [8, 8, 8]
+    assert card.validation.hog_balanced_accuracy == 1.0  # judged on what it was fitted on
+    assert card.cell_confusion is None  # filed groups need not be cells
+    assert json.loads((folder / "metrics.json").read_text()) == report
