@@ -34,7 +34,7 @@ RIG: dict[str, Any] = {
     },
     "exposure": {"fluorescence": ["gfp"]},
     "engine": {"kind": "null"},
-    "sort": {"outlets": [{"name": "large", "gate": {"kind": "range", "feature": "diameter_um", "min": 8.5}}]},
+    "sort": {"outlets": [{"name": "large", "gate": {"kind": "range", "feature": "diameter_um", "min": 8.4}}]},
     "chamber": {
         "tiling": {"area": {"kind": "rectangle", "x0_um": -110, "y0_um": -110, "width_um": 220, "height_um": 220}},
         "picking": {"clear_um": 8.0},

@@ -110,7 +110,7 @@ def test_a_pick_goes_to_the_fresh_place(small: Small) -> None:
 
 
 def test_what_no_longer_lies_alone_is_no_target(small: Small) -> None:
-    settings = small()
+    settings = small("camera.twin.seed=8")  # of seed 5 every wanted cell has a neighbour within 20 µm
     wide = settings.chamber.model_copy(update={"picking": settings.chamber.picking.model_copy(update={"clear_um": 20})})
     report, _ = go(settings.model_copy(update={"chamber": wide}), revisit=True)
     assert 0 < report.summary["revisit"]["pickable"] <= report.summary["revisit"]["refound"]
