@@ -96,7 +96,7 @@ class Finder:
         usual = weighted_median([areas[i] for i in single], [areas[i] * levels[i] for i in single])
         # rings of dust and shadows far from focus are wide, many, and no bodies
         faint = FAINT * weighted_median(even, [area * shown for area, shown in zip(areas, even, strict=True)])
-        found: list[Body] = []
+        found: list[Piece] = []
         for piece, several, level, shown in zip(pieces, bent, levels, even, strict=True):
             if shown < faint:
                 continue
@@ -105,8 +105,9 @@ class Finder:
                 inner = self._above(piece, SHARE * level, self._lengths.open) or inner
             for one in inner:
                 parts = self._parted(one, usual) if one.bent else []
-                found += parts or [self._weigh(self._healed(one))]
-        return found
+                found += parts or [self._healed(one)]
+        # the two flanks of a cell may have been taken for touching ones
+        return [self._weigh(one) for one in self._rejoined(found)]
 
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:
@@ -178,7 +179,7 @@ class Finder:
     def _large(self, mask: Mask) -> list[Outline]:
         return [one for one in contours(mask, every_pixel=False) if cv2.contourArea(one) >= self._lengths.smallest_px]
 
-    def _parted(self, piece: Piece, usual: float) -> list[Body]:
+    def _parted(self, piece: Piece, usual: float) -> list[Piece]:
         """The touching cells that a piece is made of; none if it is one cell, or would fall into crumbs.
 
         `usual` is the area of the image's cells, 0 where it is not known.
@@ -193,7 +194,7 @@ class Finder:
             if clear.any():
                 other = self._parts(piece, clear, whole, usual)
                 best = max((best, other), key=lambda parts: self._roundness(parts, piece.area))
-        return [self._weigh(self._healed(part)) for part in best] if len(best) > 1 else []
+        return [self._healed(part) for part in best] if len(best) > 1 else []
 
     def _parts(self, piece: Piece, mask: Mask, whole: Mask, usual: float) -> list[Piece]:
         lobes = Lobes.of(mask, whole)
