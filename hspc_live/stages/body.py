@@ -10,7 +10,7 @@ piece itself reaches. Gain, offset and the scale of grey values cancel. Where ex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
+from hspc_live.stages.discs import filled, fits
 from hspc_live.stages.foreground import Mask, Outline, contours, square
 from hspc_live.stages.lobes import Lobes
 from hspc_live.stages.piece import Lengths, Piece, own_level, weighted_median
@@ -31,8 +32,14 @@ FULL = 0.8  # the same where the outline is bent, and may run around a void amon
 CROWD = 3.0  # area of a piece, in those of the image's cells, that gaps are bridged no more
 FAINT = 0.36  # of the usual cell's contrast in the same image: remains, ghosts, dust
 LOPSIDED = 0.35  # in DIC: only darker or only brighter than the field, so no whole phase object in focus
+TOUCHING = 0.6  # the same of a part of a clump, whose neighbours' light falls on it; flanks of a smooth cell reach 0.8
 COMPACT = 0.04  # hull deformation of two flanks that may be one cell
-ROUND = 0.97  # `Finder._roundness` that is good enough
+ROUND = 0.92  # `Finder._roundness` that is good enough
+ROUNDER = 0.11, 0.03  # by how much better discs have to fill a piece of `FEW` than one does, and of `MANY`
+FEW, MANY = 2.5, 4.0  # area, in that of the image's cells; halves of an oval or a bean gain less, a compact clump is round
+SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
+ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
+AT_MOST = 4  # cells that a piece is parted into where the usual size is not known; else what there is room for
 MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by a second way, too
 SMOOTH = 0.97  # solidity above which an outline has no bite worth filling
 PARTING = 0.3  # of a piece's level: its necks are looked for in what shows more
@@ -44,14 +51,14 @@ class Body:
     """One body: its outline (n, 1, 2) in coarse pixels; root mean square of the light in it, its level, and the
     illumination there, about 1.
 
-    `lopsided` is how far it is only brighter or only darker than the field: 0 (as much of both) to 1. DIC shows the
-    slope of the light path, and what goes up on one flank of a cell comes down on the other, so a phase object is near
-    0 whatever its form. What absorbs, or lies on another surface far from focus, is near 1.
+    `flank`: it is so much only brighter or only darker than the field that it is no whole phase object. DIC shows the
+    slope of the light path, and what goes up on one flank of a cell comes down on the other, whatever its form. What
+    absorbs, or lies on another surface far from focus, has one side only.
     """
 
     outline: Outline
     rms: float
-    lopsided: float
+    flank: bool
     level: float
     lamp: float
 
@@ -187,14 +194,37 @@ class Finder:
         whole = self._filled(piece.mask)
         # bridging fills necks; without it a cell with a wide open bay falls apart
         best = self._parts(piece, whole, whole, usual)
-        if piece.area > MORE * usual and self._roundness(best, piece.area) < ROUND:
-            bar = PARTING * own_level(piece.mask, self._strength[piece.here])
-            above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
-            clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
-            if clear.any():
-                other = self._parts(piece, clear, whole, usual)
-                best = max((best, other), key=lambda parts: self._roundness(parts, piece.area))
-        return [self._healed(part) for part in best] if len(best) > 1 else []
+        if piece.area > MORE * usual:
+            if self._roundness(best, whole, usual) < ROUND:
+                bar = PARTING * own_level(piece.mask, self._strength[piece.here])
+                above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
+                clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
+                others = [self._parts(piece, clear, whole, usual)] if clear.any() else []
+                best = self._roundest((best, *others, *self._in_discs(piece, whole, usual)), whole, usual)
+        if len(best) > 1:  # of a clump a part may be one again
+            best = [smaller for part in best for smaller in self._divided(part, usual)]
+        return [replace(self._healed(part), touching=True) for part in best] if len(best) > 1 else []
+
+    def _divided(self, part: Piece, usual: float) -> list[Piece]:
+        """A part of a clump, or what it falls into if that is still much more like cells."""
+        if part.area < MORE * usual or not part.bent:
+            return [part]
+        best = self._roundest(([part], *self._in_discs(part, part.mask, usual)), part.mask, usual)
+        return [part] if len(best) == 1 else [smaller for one in best for smaller in self._divided(one, usual)]
+
+    def _roundest(self, ways: Iterable[list[Piece]], whole: Mask, usual: float) -> list[Piece]:
+        return max(ways, key=lambda parts: self._roundness(parts, whole, usual))
+
+    def _in_discs(self, piece: Piece, whole: Mask, usual: float) -> Iterator[list[Piece]]:
+        """What a piece falls into if it is filled with two discs, three and so on, where these fill it much better."""
+        alone = filled(whole) / max(cv2.countNonZero(whole), 1)
+        most = math.ceil(piece.area / usual) + 1 if usual else AT_MOST
+        more = float(np.interp(piece.area / usual, (FEW, MANY), ROUNDER)) if usual else ROUNDER[0]
+        for discs in fits(whole, most):
+            if discs.fit > alone + more:
+                outlines = [self._large(part) for part in discs.parts(whole)]
+                corner = (piece.x, piece.y)
+                yield [self._part_of(some, corner) for some in outlines if some]
 
     def _parts(self, piece: Piece, mask: Mask, whole: Mask, usual: float) -> list[Piece]:
         lobes = Lobes.of(mask, whole)
@@ -203,16 +233,24 @@ class Finder:
             self._join_flanks(lobes, piece)
         lines = [self._large(lobes.mask(i)) for i in lobes.roots]
         corner = (piece.x, piece.y)
-        return [Piece.of(max(some, key=cv2.contourArea), None, corner) for some in lines if some]
+        return [self._part_of(some, corner) for some in lines if some]
 
-    def _roundness(self, parts: list[Piece], area: float) -> float:
-        """How well parts look like cells, at most about 1: how much of their hulls they fill; flanks count for none."""
-        total = 0.0
+    def _part_of(self, outlines: list[Outline], corner: tuple[int, int]) -> Piece:
+        """The largest of some outlines, as part of a clump."""
+        return replace(Piece.of(max(outlines, key=cv2.contourArea), None, corner), touching=True)
+
+    def _roundness(self, parts: list[Piece], whole: Mask, usual: float) -> float:
+        """How well parts look like cells, at most 1: what of them lies in discs of their area, less what speaks against
+        them: that they are many, or not of the usual size. Nothing of a flank counts.
+        """
+        total = max(cv2.countNonZero(whole), 1)
+        score = -SPARING * (len(parts) - 1)
         for part in parts:
             if not self._is_flank(part):
-                inside = cv2.contourArea(part.outline)
-                total += inside * inside / cv2.contourArea(cv2.convexHull(part.outline))
-        return total / area
+                score += filled(part.mask) / total
+            if usual:
+                score -= ALIKE * part.area / total * abs(math.log(part.area / usual))
+        return score
 
     def _join_flanks(self, lobes: Lobes, piece: Piece) -> None:
         """Join lobes that are the bright and the dark flank of one cell, once for each."""
@@ -264,7 +302,7 @@ class Finder:
         """In DIC half a cell is only bright or only dark."""
         if self._modality is Modality.BRIGHTFIELD:
             return False
-        return abs(self._side(piece)) > LOPSIDED
+        return abs(self._side(piece)) > (TOUCHING if piece.touching else LOPSIDED)
 
     def _side(self, piece: Piece) -> float:
         """Brighter or darker than the field: 1 (all of it) to -1."""
@@ -274,7 +312,7 @@ class Finder:
     def _weigh(self, piece: Piece) -> Body:
         mean, sd = (float(a[0, 0]) for a in cv2.meanStdDev(self._light[piece.here], mask=piece.mask))
         level = own_level(piece.mask, self._strength[piece.here])
-        return Body(piece.outline, math.hypot(mean, sd), abs(self._side(piece)), level, self._lamp_at(piece))
+        return Body(piece.outline, math.hypot(mean, sd), self._is_flank(piece), level, self._lamp_at(piece))
 
     def _lamp_at(self, piece: Piece) -> float:
         height, width = piece.mask.shape

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from hspc_live.core.crop import CropGeometry, Light, cut_all
 from hspc_live.core.values import OBJECT_DTYPE, FrameResult, Modality, Pixels, Reject
 from hspc_live.settings.segment import SegmentSettings
-from hspc_live.stages.body import FAINT, LOPSIDED, Finder
+from hspc_live.stages.body import FAINT, Finder
+from hspc_live.stages.discs import filled
 from hspc_live.stages.exposure import camera_top, frame_alarms
 from hspc_live.stages.foreground import Mask, Outline, contours, square
 from hspc_live.stages.piece import SMOOTHING_PX, Lengths, Piece, level_of, strength_of, weighted_median
@@ -35,6 +36,8 @@ SMALL = 0.2  # area, in those of the usual cell in the same image: under 0.45 of
 SHARD = 0.105  # hull deformation of no settled cell: crystals, shards, fibres; an ellipse of 1 : 2.2 has it
 PAIR = 1.6  # area, in that of the usual cell: with a shard's outline, touching cells that could not be parted,
 THICK = 0.6  # if the inscribed circle is as large as this, in the usual cell's radius
+THREE = 2.5  # area, in that of the usual cell: three or more that could not be parted, if less than `FILLED` of them
+FILLED = 0.88  # lies in a disc of their area; a single large cell is rounder
 SMOOTHED = 0.375  # what `piece.SMOOTHING_PX` leaves of white noise's standard deviation
 FAR_BELOW = 0.08  # of the picture's level; an object reaches `FAINT` of it, and ends at `body.SHARE` of what it reaches
 SPECK_UM = 1.5  # what is smaller across is grain: not listed, and spoils no crop
@@ -172,7 +175,7 @@ class FieldSegmenter(Segmenter):
             _Found(
                 measure(outline),
                 body.rms / body.lamp,
-                debris=self._modality is Modality.DIC and body.lopsided > LOPSIDED,
+                debris=body.flank,
             )
             for body, outline in zip(bodies, outlines, strict=True)
         ]
@@ -216,7 +219,9 @@ class FieldSegmenter(Segmenter):
                 debris=f.debris
                 or f.item.area < SMALL * area
                 or (f.item.deformation > SHARD and not _thick(f.item, area)),
-                clump=f.item.area > clump or (f.item.deformation > SHARD and _thick(f.item, area)),
+                clump=f.item.area > clump
+                or (f.item.deformation > SHARD and _thick(f.item, area))
+                or (f.item.area > THREE * area and filled(f.item.mask) < FILLED * f.item.area),
             )
             for f in clear
         ], usual

@@ -55,12 +55,16 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Part of a region: its mask (0/1) with the upper left pixel at (x, y), and its outer line, in coarse pixels."""
+    """Part of a region: its mask (0/1) with the upper left pixel at (x, y), and its outer line, in coarse pixels.
+
+    `touching`: it was parted from others.
+    """
 
     x: int
     y: int
     mask: Mask
     outline: Outline
+    touching: bool = False
 
     @staticmethod
     def of(outline: Outline, within: Mask | None = None, corner: tuple[int, int] = (0, 0)) -> Piece:

@@ -1,0 +1,115 @@
+"""How well discs fill a mask: of how many touching cells it is made, and whose each pixel is.
+
+A cell alone is about as large as a disc that fills it; two that touch are badly filled by one disc and well by two,
+even where bridging has closed the neck between them. Pixels go to the disc they are nearest to in power distance, discs
+to the middle of their pixels, with the same area, in turn (a mixture of discs, after Lloyd 1982, IEEE Trans. Inf.
+Theory 28:129, with the power distance of Aurenhammer 1987, SIAM J. Comput. 16:78).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hspc_live.stages.foreground import Mask
+
+Floats = NDArray[np.float64]
+
+SAMPLE = 500  # pixels that discs are fitted to; all are shared out in the end
+ROUNDS = 9
+FEWEST = 8  # of the sample in a disc
+ALIKE = 3  # of these, the first with discs of one size, so that none is starved before it has found its place
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discs:
+    """Discs in a mask: middles x, y and squared radii (n,), and the share of its pixels that lie in their own disc."""
+
+    x: Floats
+    y: Floats
+    squared: Floats
+    fit: float
+
+    def parts(self, mask: Mask) -> list[Mask]:
+        """`mask` (height, width; 0/1) shared out among the discs, each part of the same size."""
+        rows, columns = (np.arange(n) for n in mask.shape)
+        power = (
+            (columns - self.x[:, None])[:, None, :] ** 2
+            + ((rows - self.y[:, None]) ** 2)[:, :, None]
+            - self.squared[:, None, None]
+        )
+        owner = power.argmin(axis=0)
+        return [((owner == i) & (mask > 0)).astype(np.uint8) for i in range(len(self.x))]
+
+
+def fits(mask: Mask, most: int) -> list[Discs]:
+    """Two discs in a `mask` (0/1, not empty), three and so on up to `most`, each as well as was found.
+
+    Each number is tried from places far from each other, and from one disc fewer, the worst of them divided.
+    """
+    ys, xs = np.nonzero(mask)
+    step = max(1, len(xs) // SAMPLE)
+    x, y = xs[::step].astype(np.float64), ys[::step].astype(np.float64)
+    out: list[Discs] = []
+    before = _settled(x, y, [0], step)
+    for count in range(2, most + 1):
+        starts = [_far_apart(x, y, count)]
+        if before is not None:
+            starts.append(_divided(x, y, before))
+        tried = [discs for start in starts if (discs := _settled(x, y, start, step)) is not None]
+        if not tried:
+            break
+        before = max(tried, key=lambda discs: discs.fit)
+        out.append(before)
+    return out
+
+
+def filled(mask: Mask) -> int:
+    """How many pixels of a `mask` (0/1) lie in the disc of its area around its middle."""
+    ys, xs = np.nonzero(mask)
+    if not len(xs):
+        return 0
+    return int(((xs - xs.mean()) ** 2 + (ys - ys.mean()) ** 2 <= len(xs) / np.pi).sum())
+
+
+def _settled(x: Floats, y: Floats, starts: list[int], step: int) -> Discs | None:
+    """Discs that start at these pixels, after `ROUNDS`; None if one is left with next to nothing."""
+    count = len(starts)
+    at_x, at_y = x[starts], y[starts]
+    squared = np.full(count, step * len(x) / np.pi / count)
+    for turn in range(ROUNDS):
+        far = (x - at_x[:, None]) ** 2 + (y - at_y[:, None]) ** 2
+        own = (far - squared[:, None]).argmin(axis=0)
+        share = np.bincount(own, minlength=count)
+        if share.min() < FEWEST:
+            return None
+        at_x, at_y = np.bincount(own, x, count) / share, np.bincount(own, y, count) / share
+        if turn >= ALIKE:
+            squared = step * share / np.pi
+    far = (x - at_x[own]) ** 2 + (y - at_y[own]) ** 2
+    return Discs(at_x, at_y, squared, float((far <= squared[own]).mean()))
+
+
+def _far_apart(x: Floats, y: Floats, count: int) -> list[int]:
+    """The pixel farthest from the middle, then the one farthest from those chosen, and so on."""
+    chosen = [int(np.argmax((x - x.mean()) ** 2 + (y - y.mean()) ** 2))]
+    nearest = (x - x[chosen[0]]) ** 2 + (y - y[chosen[0]]) ** 2
+    while len(chosen) < count:
+        chosen.append(int(nearest.argmax()))
+        np.minimum(nearest, (x - x[chosen[-1]]) ** 2 + (y - y[chosen[-1]]) ** 2, out=nearest)
+    return chosen
+
+
+def _divided(x: Floats, y: Floats, discs: Discs) -> list[int]:
+    """The pixels at the discs' middles; of the disc with the most pixels outside it, two that lie opposite."""
+    far = (x - discs.x[:, None]) ** 2 + (y - discs.y[:, None]) ** 2
+    own = (far - discs.squared[:, None]).argmin(axis=0)
+    beyond = far[own, np.arange(len(own))] > discs.squared[own]
+    worst = int(np.bincount(own[beyond], minlength=len(discs.x)).argmax())
+    starts = [int(far[i].argmin()) for i in range(len(discs.x)) if i != worst]
+    mine = np.flatnonzero(own == worst)
+    one = int(mine[far[worst, mine].argmax()])
+    other = int(mine[((x[mine] - x[one]) ** 2 + (y[mine] - y[one]) ** 2).argmax()])
+    return [*starts, one, other]
