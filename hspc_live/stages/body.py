@@ -32,11 +32,13 @@ FULL = 0.8  # the same where the outline is bent, and may run around a void amon
 CROWD = 3.0  # area of a piece, in those of the image's cells, that gaps are bridged no more
 FAINT = 0.36  # of the usual cell's contrast in the same image: remains, ghosts, dust
 LOPSIDED = 0.35  # in DIC: only darker or only brighter than the field, so no whole phase object in focus
-TOUCHING = 0.6  # the same of a part of a clump, whose neighbours' light falls on it; flanks of a smooth cell reach 0.8
+TOUCHING = 0.45  # the same of a part of a clump, whose neighbours' light falls on it
+HALF = 0.6  # the same of part of a clump that is half a cell: flanks of a smooth one reach 0.8
 COMPACT = 0.04  # hull deformation of two flanks that may be one cell
 ROUND = 0.92  # `Finder._roundness` that is good enough
 ROUNDER = 0.11, 0.03  # by how much better discs have to fill a piece of `FEW` than one does, and of `MANY`
 FEW, MANY = 2.5, 4.0  # area, in that of the image's cells; halves of an oval or a bean gain less, a compact clump is round
+BEST = 0.98  # that discs fill of touching cells
 SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
 ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
 AT_MOST = 4  # cells that a piece is parted into where the usual size is not known; else what there is room for
@@ -113,8 +115,9 @@ class Finder:
             for one in inner:
                 parts = self._parted(one, usual) if one.bent else []
                 found += parts or [self._healed(one)]
-        # the two flanks of a cell may have been taken for touching ones
-        return [self._weigh(one) for one in self._rejoined(found)]
+        if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
+            found = self._rejoined(found)
+        return [self._weigh(one) for one in found]
 
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:
@@ -220,6 +223,8 @@ class Finder:
         alone = filled(whole) / max(cv2.countNonZero(whole), 1)
         most = math.ceil(piece.area / usual) + 1 if usual else AT_MOST
         more = float(np.interp(piece.area / usual, (FEW, MANY), ROUNDER)) if usual else ROUNDER[0]
+        if alone + more > BEST:
+            return
         for discs in fits(whole, most):
             if discs.fit > alone + more:
                 outlines = [self._large(part) for part in discs.parts(whole)]
@@ -241,12 +246,12 @@ class Finder:
 
     def _roundness(self, parts: list[Piece], whole: Mask, usual: float) -> float:
         """How well parts look like cells, at most 1: what of them lies in discs of their area, less what speaks against
-        them: that they are many, or not of the usual size. Nothing of a flank counts.
+        them: that they are many, or not of the usual size. Nothing of half a cell counts.
         """
         total = max(cv2.countNonZero(whole), 1)
         score = -SPARING * (len(parts) - 1)
         for part in parts:
-            if not self._is_flank(part):
+            if abs(self._side(part)) < HALF:
                 score += filled(part.mask) / total
             if usual:
                 score -= ALIKE * part.area / total * abs(math.log(part.area / usual))
@@ -300,12 +305,12 @@ class Finder:
 
     def _is_flank(self, piece: Piece) -> bool:
         """In DIC half a cell is only bright or only dark."""
-        if self._modality is Modality.BRIGHTFIELD:
-            return False
         return abs(self._side(piece)) > (TOUCHING if piece.touching else LOPSIDED)
 
     def _side(self, piece: Piece) -> float:
-        """Brighter or darker than the field: 1 (all of it) to -1."""
+        """In DIC, brighter or darker than the field: 1 (all of it) to -1; 0 in brightfield."""
+        if self._modality is Modality.BRIGHTFIELD:
+            return 0.0
         mean, sd = cv2.meanStdDev(self._amplitude[piece.here], mask=piece.mask)
         return float(mean[0, 0]) / max(math.hypot(mean[0, 0], sd[0, 0]), 1e-9)
 

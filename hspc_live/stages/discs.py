@@ -53,7 +53,7 @@ def fits(mask: Mask, most: int) -> list[Discs]:
     step = max(1, len(xs) // SAMPLE)
     x, y = xs[::step].astype(np.float64), ys[::step].astype(np.float64)
     out: list[Discs] = []
-    before = _settled(x, y, [0], step)
+    before: Discs | None = None
     for count in range(2, most + 1):
         starts = [_far_apart(x, y, count)]
         if before is not None:
@@ -79,9 +79,13 @@ def _settled(x: Floats, y: Floats, starts: list[int], step: int) -> Discs | None
     count = len(starts)
     at_x, at_y = x[starts], y[starts]
     squared = np.full(count, step * len(x) / np.pi / count)
+    before = own = np.empty(0, np.intp)
     for turn in range(ROUNDS):
         far = (x - at_x[:, None]) ** 2 + (y - at_y[:, None]) ** 2
         own = (far - squared[:, None]).argmin(axis=0)
+        if turn > ALIKE and np.array_equal(own, before):
+            break
+        before = own
         share = np.bincount(own, minlength=count)
         if share.min() < FEWEST:
             return None
