@@ -37,7 +37,7 @@ HALF = 0.6  # the same of part of a clump that is half a cell: flanks of a smoot
 COMPACT = 0.04  # hull deformation of two flanks that may be one cell
 ROUND = 0.92  # `Finder._roundness` that is good enough
 ROUNDER = 0.11, 0.03  # by how much better discs have to fill a piece of `FEW` than one does, and of `MANY`
-FEW, MANY = 2.5, 4.0  # area, in that of the image's cells; halves of an oval or a bean gain less, a compact clump is round
+FEW, MANY = 2.4, 3.2  # area, in that of the image's cells; halves of an oval or a bean gain less, a compact clump is round
 BEST = 0.98  # that discs fill of touching cells
 SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
 ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
@@ -55,7 +55,8 @@ class Body:
 
     `flank`: it is so much only brighter or only darker than the field that it is no whole phase object. DIC shows the
     slope of the light path, and what goes up on one flank of a cell comes down on the other, whatever its form. What
-    absorbs, or lies on another surface far from focus, has one side only.
+    absorbs, or lies on another surface far from focus, has one side only. `faint`: it shows less than `FAINT` of what
+    the picture's usual body does.
     """
 
     outline: Outline
@@ -63,6 +64,7 @@ class Body:
     flank: bool
     level: float
     lamp: float
+    faint: bool = False
 
 
 class Finder:
@@ -95,7 +97,7 @@ class Finder:
         return self._resolved(Piece.of(region, where), bar)
 
     def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
-        """The bodies that the pieces of a whole picture are made of, touching ones parted."""
+        """The bodies that the pieces of a whole picture are made of, touching ones parted; the faint ones last."""
         pieces = self._rejoined(list(pieces))
         bent = [piece.bent for piece in pieces]
         levels = [own_level(piece.mask, self._strength[piece.here]) for piece in pieces]
@@ -106,8 +108,11 @@ class Finder:
         # rings of dust and shadows far from focus are wide, many, and no bodies
         faint = FAINT * weighted_median(even, [area * shown for area, shown in zip(areas, even, strict=True)])
         found: list[Piece] = []
+        pale: list[Piece] = []
         for piece, several, level, shown in zip(pieces, bent, levels, even, strict=True):
             if shown < faint:
+                if not self._is_shadow(piece):
+                    pale.append(self._healed(piece))
                 continue
             inner = [piece]
             if several and piece.area > CROWD * usual > 0:  # bridging may have joined neighbours
@@ -117,7 +122,7 @@ class Finder:
                 found += parts or [self._healed(one)]
         if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
             found = self._rejoined(found)
-        return [self._weigh(one) for one in found]
+        return [self._weigh(one) for one in found] + [replace(self._weigh(one), faint=True) for one in pale]
 
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:
@@ -306,6 +311,10 @@ class Finder:
     def _is_flank(self, piece: Piece) -> bool:
         """In DIC half a cell is only bright or only dark."""
         return abs(self._side(piece)) > (TOUCHING if piece.touching else LOPSIDED)
+
+    def _is_shadow(self, piece: Piece) -> bool:
+        """Only dark, and round: dust on another surface, far from focus. The dark flank of a pale cell is no disc."""
+        return self._side(piece) < -HALF and filled(piece.mask) > ROUND * piece.area
 
     def _side(self, piece: Piece) -> float:
         """In DIC, brighter or darker than the field: 1 (all of it) to -1; 0 in brightfield."""

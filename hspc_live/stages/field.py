@@ -40,6 +40,7 @@ THREE = 2.5  # area, in that of the usual cell: three or more that could not be 
 FILLED = 0.88  # lies in a disc of their area; a single large cell is rounder
 SMOOTHED = 0.375  # what `piece.SMOOTHING_PX` leaves of white noise's standard deviation
 FAR_BELOW = 0.08  # of the picture's level; an object reaches `FAINT` of it, and ends at `body.SHARE` of what it reaches
+FAINTEST = 0.14  # of the picture's level, that a faint object reaches: a swollen dead cell, a ghost
 SPECK_UM = 1.5  # what is smaller across is grain: not listed, and spoils no crop
 
 
@@ -77,12 +78,16 @@ class FieldResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """An object, the root mean square of its light, and whether it is debris or a clump whatever its size."""
+    """An object, the root mean square of its light, and whether it is debris or a clump whatever its size.
+
+    What is `faint` beside the picture's cells is debris that is told of, but spoils no crop.
+    """
 
     item: Object
     rms: float
     debris: bool = False
     clump: bool = False
+    faint: bool = False
 
 
 class FieldSegmenter(Segmenter):
@@ -156,7 +161,7 @@ class FieldSegmenter(Segmenter):
         shows = cast("Mask", (empty == 0).view(np.uint8))
         # largest first: cells must not lose their place under the cap to specks
         regions = sorted(contours(shows, every_pixel=False), key=cv2.contourArea, reverse=True)
-        finder = Finder(light, still.amplitude(light), strength, FAINT / 2 * shown, still.lamp, lengths, self._modality)
+        finder = Finder(light, still.amplitude(light), strength, FAINTEST * shown, still.lamp, lengths, self._modality)
         pieces: list[Piece] = []
         rest: list[Outline] = []
         for outline in regions:
@@ -166,7 +171,7 @@ class FieldSegmenter(Segmenter):
             if not inside:
                 rest.append(outline)
         bodies = finder.bodies(pieces)
-        bodies.sort(key=lambda body: cv2.contourArea(body.outline), reverse=True)
+        bodies.sort(key=lambda body: (not body.faint, cv2.contourArea(body.outline)), reverse=True)
         over_cap = max(0, len(bodies) - self._settings.max_objects)
         beyond = bodies[self._settings.max_objects :]
         bodies = bodies[: self._settings.max_objects]
@@ -175,40 +180,43 @@ class FieldSegmenter(Segmenter):
             _Found(
                 measure(outline),
                 body.rms / body.lamp,
-                debris=body.flank,
+                debris=body.flank or body.faint,
+                faint=body.faint,
             )
             for body, outline in zip(bodies, outlines, strict=True)
         ]
         found, usual = self._compare(found, still.light.shape)
         everything = np.zeros(still.light.shape, np.uint8)
         for thing in found:
-            _stamp(everything, thing.item, 1)
+            if not thing.faint:
+                _stamp(everything, thing.item, 1)
         cv2.drawContours(everything, [_scaled(body.outline, still) for body in beyond], -1, 1, cv2.FILLED)
         for outline in rest:
             x, y, width, height = cv2.boundingRect(outline)
             if max(width, height) * still.step * self._um < SPECK_UM:
                 continue
             low, high, *_ = cv2.minMaxLoc(still.coarse[y : y + height, x : x + width])
-            if max(high, -low) >= FAINT * usual:
-                rim = int(RIM_UM / self._um / still.step) + 2  # from which its sharpness is told
-                still.shown(x - rim, y - rim, x + width + rim, y + height + rim)
-                fine = _scaled(outline, still)
+            faint = max(high, -low) < FAINT * usual
+            if faint and cv2.contourArea(outline) < lengths.smallest_px:
+                continue
+            rim = int(RIM_UM / self._um / still.step) + 2  # from which its sharpness is told
+            still.shown(x - rim, y - rim, x + width + rim, y + height + rim)
+            fine = _scaled(outline, still)
+            if not faint:
                 cv2.drawContours(everything, [fine], -1, 1, cv2.FILLED)
-                found.append(_Found(measure(fine), 0.0, debris=True))
+            found.append(_Found(measure(fine), 0.0, debris=True, faint=faint))
         return found, everything, over_cap
 
     def _compare(self, found: list[_Found], shape: tuple[int, ...]) -> tuple[list[_Found], float]:
-        """The objects, those marked that are out of line with the image's other cells; and the usual cell's contrast.
-
-        Faint ones leave the list: they are too faint to spoil a crop.
-        """
+        """The objects, those marked that are out of line with the image's other cells; and the usual cell's contrast."""
         cells = [f for f in found if not f.debris and not _cut(f.item, shape)]
         if not cells:
             return found, 0.0
         # each counts as much as it shows: a few cells are not outvoted by many faint rings of dust, or by dark specks
         rms = [f.rms for f in cells]
         usual = weighted_median(rms, [f.rms * f.item.area for f in cells])
-        clear = [f for f in found if f.rms >= FAINT * usual]
+        pale = [_Found(f.item, f.rms, debris=True, faint=True) for f in found if f.faint or f.rms < FAINT * usual]
+        clear = [f for f in found if not f.faint and f.rms >= FAINT * usual]
         largest = np.pi / 4 * (self._settings.max_diameter_um / self._um) ** 2
         area = float(np.median([f.item.area for f in cells if f.rms >= FAINT * usual]))
         clump = UNRESOLVED * max(largest, area)
@@ -224,7 +232,7 @@ class FieldSegmenter(Segmenter):
                 or (f.item.area > THREE * area and filled(f.item.mask) < FILLED * f.item.area),
             )
             for f in clear
-        ], usual
+        ] + pale, usual
 
     def _show_crops(self, still: Still, centres: list[tuple[float, float]]) -> None:
         """Make the light that the crops around `centres` are cut from."""

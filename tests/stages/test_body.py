@@ -69,6 +69,59 @@ def test_a_clump_that_cannot_be_parted_is_a_cluster_and_no_debris():
     assert large and Reason.DEBRIS not in large
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [(200, 200, 18), (235, 200, 18), (217, 230, 18)],  # three in a triangle: necks and the hole between are bridged
+        [(200, 200, 17), (234, 200, 17), (217, 229, 17), (251, 229, 17)],
+    ],
+)
+def test_a_compact_clump_is_parted_into_its_cells(cells, seed):
+    others = [(60, 60, 18), (60, 330, 18), (330, 60, 18), (340, 340, 18)]
+    result = segment(scene([*others, *cells], seed=seed))
+    assert int(result.whole.sum()) == len(others) + len(cells)
+    for x, y, radius in cells:
+        assert whole_near(result, x, y, radius / 2) == 1
+    assert result.reasons.count(None) == len(others)
+
+
+def test_what_cannot_be_parted_is_a_cluster_and_a_single_large_cell_is_none():
+    # a heap of five, seen as one: no necks, no flanks of their own
+    ys, xs = np.indices((400, 400), dtype=np.float32)
+    heap = [(200, 200, 17), (224, 204, 17), (212, 224, 17), (238, 224, 17), (218, 244, 16)]
+    depth = np.max([np.sqrt(np.maximum(r * r - (xs - x) ** 2 - (ys - y) ** 2, 0)) for x, y, r in heap], axis=0)
+    depth = cv2.GaussianBlur(depth, (0, 0), 7.0) / 20
+    light = scene(APART) + 4 * 40 * (np.gradient(depth, axis=0) + np.gradient(depth, axis=1)) * 2
+    result = segment(light)
+    there = np.hypot(result.frame.objects["x_um"] / UM - 218, result.frame.objects["y_um"] / UM - 218) < 40
+    assert all(r is Reason.CLUSTER for r, near in zip(result.reasons, there, strict=True) if near)
+    assert there.any() and int(result.whole.sum()) == len(APART)
+    large = segment(scene([*APART, (200, 200, 38)]))
+    rows = large.frame.objects[large.whole]
+    assert len(rows) == len(APART) + 1
+    assert large.reasons.count(Reason.TOO_LARGE) == 1
+
+
+def test_a_pale_cell_is_told_of_at_its_place_and_spoils_no_crop():
+    light = scene(APART) + scene([(124, 60, 22)], contrast=10.0, noise=0) - 110
+    result = segment(light)
+    assert int(result.whole.sum()) == len(APART)
+    assert result.reasons.count(None) == len(APART)
+    pale = result.frame.objects[[reason is Reason.DEBRIS for reason in result.reasons]]
+    assert len(pale) == 1
+    assert np.hypot(pale["x_um"] / UM - 124, pale["y_um"] / UM - 60)[0] < 6
+    assert pale["diameter_um"][0] == pytest.approx(11, rel=0.25)
+
+
+def test_a_soft_shadow_far_from_focus_is_not_mentioned():
+    light = scene(APART)
+    ys, xs = np.indices(light.shape)
+    light -= 8 * np.exp(-((xs - 200) ** 2 + (ys - 200) ** 2) / 16**2)
+    result = segment(light)
+    assert result.reasons == (None,) * len(APART)
+
+
 def test_a_fibre_is_no_cell():
     light = scene(APART)
     ys, xs = np.indices(light.shape)
