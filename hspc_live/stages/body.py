@@ -34,10 +34,14 @@ FAINT = 0.36  # of the usual cell's contrast in the same image: remains, ghosts,
 LOPSIDED = 0.35  # in DIC: only darker or only brighter than the field, so no whole phase object in focus
 TOUCHING = 0.45  # the same of a part of a clump, whose neighbours' light falls on it
 HALF = 0.6  # the same of part of a clump that is half a cell: flanks of a smooth one reach 0.8
+BLACK = 0.45  # share of the light that is missing all through what is no living cell (unstained, it hardly absorbs)
 COMPACT = 0.04  # hull deformation of two flanks that may be one cell
 ROUND = 0.92  # `Finder._roundness` that is good enough
 ROUNDER = 0.11, 0.03  # by how much better discs have to fill a piece of `FEW` than one does, and of `MANY`
-FEW, MANY = 2.4, 3.2  # area, in that of the image's cells; halves of an oval or a bean gain less, a compact clump is round
+FEW, MANY = (
+    2.4,
+    3.2,
+)  # area, in that of the image's cells; halves of an oval or a bean gain less, a compact clump is round
 BEST = 0.98  # that discs fill of touching cells
 SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
 ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
@@ -53,17 +57,18 @@ class Body:
     """One body: its outline (n, 1, 2) in coarse pixels; root mean square of the light in it, its level, and the
     illumination there, about 1.
 
-    `flank`: it is so much only brighter or only darker than the field that it is no whole phase object. DIC shows the
+    `no_cell`: it is so much only brighter or only darker than the field that it is no whole phase object. DIC shows the
     slope of the light path, and what goes up on one flank of a cell comes down on the other, whatever its form. What
-    absorbs, or lies on another surface far from focus, has one side only. `faint`: it shows less than `FAINT` of what
-    the picture's usual body does.
+    absorbs, or lies on another surface far from focus, has one side only; in brightfield it is black. `dark` is how far
+    it is dark all through, -1 to 1. `faint`: it shows less than `FAINT` of what the picture's usual body does.
     """
 
     outline: Outline
     rms: float
-    flank: bool
+    no_cell: bool
     level: float
     lamp: float
+    dark: float = 0.0
     faint: bool = False
 
 
@@ -71,7 +76,7 @@ class Finder:
     """Finds the bodies of one picture: `light` around 0 at coarse scale, its `amplitude`, `strength` by `strength_of`.
 
     What has no higher level than `least` is no body. `lamp` tells the illumination at (x, y), about 1: what is lit less
-    shows less.
+    shows less; `lit` is its mean in counts.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Finder:
         strength: Light,
         least: float,
         lamp: Callable[[int, int], float],
+        lit: float,
         lengths: Lengths,
         modality: Modality,
     ) -> None:
@@ -88,6 +94,7 @@ class Finder:
         self._amplitude = amplitude
         self._least = least
         self._lamp = lamp
+        self._lit = lit
         self._strength = strength
         self._lengths = lengths
         self._modality = modality
@@ -103,10 +110,14 @@ class Finder:
         levels = [own_level(piece.mask, self._strength[piece.here]) for piece in pieces]
         even = [level / self._lamp_at(piece) for level, piece in zip(levels, pieces, strict=True)]
         areas = [cv2.contourArea(piece.outline) for piece in pieces]
-        single = [i for i, several in enumerate(bent) if not several]
+        single = [i for i, piece in enumerate(pieces) if not bent[i] and not self._is_black(piece)]
         usual = weighted_median([areas[i] for i in single], [areas[i] * levels[i] for i in single])
         # rings of dust and shadows far from focus are wide, many, and no bodies
-        faint = FAINT * weighted_median(even, [area * shown for area, shown in zip(areas, even, strict=True)])
+        weights = [
+            0.0 if self._is_black(piece) else area * shown
+            for piece, area, shown in zip(pieces, areas, even, strict=True)
+        ]
+        faint = FAINT * weighted_median(even, weights)
         found: list[Piece] = []
         pale: list[Piece] = []
         for piece, several, level, shown in zip(pieces, bent, levels, even, strict=True):
@@ -312,6 +323,13 @@ class Finder:
         """In DIC half a cell is only bright or only dark."""
         return abs(self._side(piece)) > (TOUCHING if piece.touching else LOPSIDED)
 
+    def _is_black(self, piece: Piece) -> bool:
+        """In brightfield: it lets so little light through that it is no living cell, which bends light."""
+        if self._modality is Modality.DIC:
+            return False
+        seen = cv2.mean(self._light[piece.here], mask=piece.mask)[0]
+        return seen < -BLACK * self._lamp_at(piece) * self._lit
+
     def _is_shadow(self, piece: Piece) -> bool:
         """Only dark, and round: dust on another surface, far from focus. The dark flank of a pale cell is no disc."""
         return self._side(piece) < -HALF and filled(piece.mask) > ROUND * piece.area
@@ -326,7 +344,9 @@ class Finder:
     def _weigh(self, piece: Piece) -> Body:
         mean, sd = (float(a[0, 0]) for a in cv2.meanStdDev(self._light[piece.here], mask=piece.mask))
         level = own_level(piece.mask, self._strength[piece.here])
-        return Body(piece.outline, math.hypot(mean, sd), self._is_flank(piece), level, self._lamp_at(piece))
+        no_cell = self._is_flank(piece) or self._is_black(piece)
+        rms = math.hypot(mean, sd)
+        return Body(piece.outline, rms, no_cell, level, self._lamp_at(piece), dark=-mean / max(rms, 1e-9))
 
     def _lamp_at(self, piece: Piece) -> float:
         height, width = piece.mask.shape

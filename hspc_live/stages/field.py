@@ -8,9 +8,8 @@ depend on it but for the smallest diameter.
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, cast
 
@@ -21,8 +20,8 @@ from numpy.typing import NDArray
 from hspc_live.core.crop import CropGeometry, Light, cut_all
 from hspc_live.core.values import OBJECT_DTYPE, FrameResult, Modality, Pixels, Reject
 from hspc_live.settings.segment import SegmentSettings
-from hspc_live.stages.body import FAINT, Finder
-from hspc_live.stages.discs import filled
+from hspc_live.stages.body import BLACK, FAINT, Finder
+from hspc_live.stages.company import Doubt, Found, compare, doubts_of
 from hspc_live.stages.exposure import camera_top, frame_alarms
 from hspc_live.stages.foreground import Mask, Outline, contours, square
 from hspc_live.stages.piece import SMOOTHING_PX, Lengths, Piece, level_of, strength_of, weighted_median
@@ -31,16 +30,11 @@ from hspc_live.stages.segment import Segmenter
 from hspc_live.stages.shape import RIM_UM, Object, measure
 from hspc_live.stages.still import Memory, Still, still_of
 
-UNRESOLVED = 3.0  # area, in those of the largest cell: a clump that could not be parted
-SMALL = 0.2  # area, in those of the usual cell in the same image: under 0.45 of its diameter
-SHARD = 0.105  # hull deformation of no settled cell: crystals, shards, fibres; an ellipse of 1 : 2.2 has it
-PAIR = 1.6  # area, in that of the usual cell: with a shard's outline, touching cells that could not be parted,
-THICK = 0.6  # if the inscribed circle is as large as this, in the usual cell's radius
-THREE = 2.5  # area, in that of the usual cell: three or more that could not be parted, if less than `FILLED` of them
-FILLED = 0.88  # lies in a disc of their area; a single large cell is rounder
 SMOOTHED = 0.375  # what `piece.SMOOTHING_PX` leaves of white noise's standard deviation
 FAR_BELOW = 0.08  # of the picture's level; an object reaches `FAINT` of it, and ends at `body.SHARE` of what it reaches
 FAINTEST = 0.14  # of the picture's level, that a faint object reaches: a swollen dead cell, a ghost
+SHARP, NOTHING_SHARP = 0.1, 0.02  # `shape.sharpness` of a picture in focus, and of a shadow in it
+FRINGE_UM = 3.0  # around something black in brightfield, what it throws
 SPECK_UM = 1.5  # what is smaller across is grain: not listed, and spoils no crop
 
 
@@ -67,27 +61,14 @@ class FieldResult:
 
     `frame.objects` are all objects, ordered by (x, y); `whole` (n,) says which of them are cells that lie whole in the
     image, accepted or not, `reasons` (n,) why one is not accepted (None: it is). `labels` (height, width) uint16 is 0
-    in the background and 1…m in the m whole cells, in row order.
+    in the background and 1…m in the m whole cells, in row order. `doubts` say why a person should look at the image.
     """
 
     frame: FrameResult
     whole: NDArray[np.bool_]
     reasons: tuple[Reason | None, ...]
     labels: NDArray[np.uint16]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """An object, the root mean square of its light, and whether it is debris or a clump whatever its size.
-
-    What is `faint` beside the picture's cells is debris that is told of, but spoils no crop.
-    """
-
-    item: Object
-    rms: float
-    debris: bool = False
-    clump: bool = False
-    faint: bool = False
+    doubts: tuple[Doubt, ...] = ()
 
 
 class FieldSegmenter(Segmenter):
@@ -112,11 +93,14 @@ class FieldSegmenter(Segmenter):
         centres: list[tuple[float, float]] = []
         crops = np.empty((0, self._geometry.size_px, self._geometry.size_px), pixels.dtype)
         over_cap = 0
+        found: list[Found] = []
         if not alarms:
             still = still_of(pixels, self._um, self._memory)
             found, everything, over_cap = self._find_still(still)
             noise = still.noise_sd * still.step  # of one camera pixel
             judged = [(self._judge(f.item, pixels, still.light, everything, noise, low, high, top), f) for f in found]
+            if self._modality is Modality.BRIGHTFIELD:
+                judged = _without_ghosts(judged)
             judged.sort(key=lambda pair: pair[0][:2])
             count = 0
             for row, thing in judged:
@@ -143,25 +127,28 @@ class FieldSegmenter(Segmenter):
             segment_ns=time.perf_counter_ns() - began,
         )
         whole = np.array([reason not in NO_CELL for reason in reasons], bool)
-        return FieldResult(frame, whole, tuple(reasons), labels)
+        smallest_px = np.pi / 4 * (self._settings.min_diameter_um / self._um) ** 2
+        return FieldResult(frame, whole, tuple(reasons), labels, doubts_of(found, int(whole.sum()), smallest_px))
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 
-    def _find_still(self, still: Still) -> tuple[list[_Found], Mask, int]:
+    def _find_still(self, still: Still) -> tuple[list[Found], Mask, int]:
         """The objects, a mask 0/1 of everything found, and how many beyond the cap were left unmeasured."""
         lengths = Lengths.of(self._um * still.step, self._settings.min_diameter_um)
         light = cast("Light", cv2.GaussianBlur(still.coarse, (3, 3), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE))
         strength = strength_of(still.coarse, still.noise_sd, lengths, self._modality)
         floor = self._settings.noise_factor * SMOOTHED * still.noise_sd
         # what stays far below what the picture's objects show is none of them, and need not be looked through
-        shown = level_of(strength[::2, ::2], floor)
+        shown = level_of(self._without_black(strength, light, still)[::2, ::2], floor)
         bar = max(floor, FAR_BELOW * shown)
         # a mask of what is empty, opened, is one of what is not, its gaps bridged
         empty = cv2.morphologyEx(cv2.inRange(strength, (-1.0,), (bar,)), cv2.MORPH_OPEN, square(lengths.bridge_px))
         shows = cast("Mask", (empty == 0).view(np.uint8))
         # largest first: cells must not lose their place under the cap to specks
         regions = sorted(contours(shows, every_pixel=False), key=cv2.contourArea, reverse=True)
-        finder = Finder(light, still.amplitude(light), strength, FAINTEST * shown, still.lamp, lengths, self._modality)
+        least = FAINTEST * shown
+        amplitude = still.amplitude(light)
+        finder = Finder(light, amplitude, strength, least, still.lamp, still.mean, lengths, self._modality)
         pieces: list[Piece] = []
         rest: list[Outline] = []
         for outline in regions:
@@ -177,15 +164,17 @@ class FieldSegmenter(Segmenter):
         bodies = bodies[: self._settings.max_objects]
         outlines = draw(still, bodies, floor, self._um, self._modality)
         found = [
-            _Found(
+            Found(
                 measure(outline),
                 body.rms / body.lamp,
-                debris=body.flank or body.faint,
+                dark=body.dark,
+                debris=body.no_cell or body.faint,
                 faint=body.faint,
             )
             for body, outline in zip(bodies, outlines, strict=True)
         ]
-        found, usual = self._compare(found, still.light.shape)
+        largest_px = np.pi / 4 * (self._settings.max_diameter_um / self._um) ** 2
+        found, usual = compare(found, still.light.shape, largest_px, self._modality)
         everything = np.zeros(still.light.shape, np.uint8)
         for thing in found:
             if not thing.faint:
@@ -204,35 +193,19 @@ class FieldSegmenter(Segmenter):
             fine = _scaled(outline, still)
             if not faint:
                 cv2.drawContours(everything, [fine], -1, 1, cv2.FILLED)
-            found.append(_Found(measure(fine), 0.0, debris=True, faint=faint))
+            found.append(Found(measure(fine), 0.0, debris=True, faint=faint))
         return found, everything, over_cap
 
-    def _compare(self, found: list[_Found], shape: tuple[int, ...]) -> tuple[list[_Found], float]:
-        """The objects, those marked that are out of line with the image's other cells; and the usual cell's contrast."""
-        cells = [f for f in found if not f.debris and not _cut(f.item, shape)]
-        if not cells:
-            return found, 0.0
-        # each counts as much as it shows: a few cells are not outvoted by many faint rings of dust, or by dark specks
-        rms = [f.rms for f in cells]
-        usual = weighted_median(rms, [f.rms * f.item.area for f in cells])
-        pale = [_Found(f.item, f.rms, debris=True, faint=True) for f in found if f.faint or f.rms < FAINT * usual]
-        clear = [f for f in found if not f.faint and f.rms >= FAINT * usual]
-        largest = np.pi / 4 * (self._settings.max_diameter_um / self._um) ** 2
-        area = float(np.median([f.item.area for f in cells if f.rms >= FAINT * usual]))
-        clump = UNRESOLVED * max(largest, area)
-        return [
-            _Found(
-                f.item,
-                f.rms,
-                debris=f.debris
-                or f.item.area < SMALL * area
-                or (f.item.deformation > SHARD and not _thick(f.item, area)),
-                clump=f.item.area > clump
-                or (f.item.deformation > SHARD and _thick(f.item, area))
-                or (f.item.area > THREE * area and filled(f.item.mask) < FILLED * f.item.area),
-            )
-            for f in clear
-        ] + pale, usual
+    def _without_black(self, strength: Light, light: Light, still: Still) -> Light:
+        """In brightfield `strength` without black dust and its fringe: beside it pale cells would count as nothing."""
+        if self._modality is Modality.DIC:
+            return strength
+        lamp = cv2.add(still.field, np.full_like(still.field, still.grey))
+        black = (light < -BLACK * lamp).astype(np.uint8)
+        if not black.any():
+            return strength
+        wide = 2 * round(FRINGE_UM / self._um / still.step) + 1
+        return np.where(cv2.dilate(black, square(wide)) > 0, np.float32(0), strength)
 
     def _show_crops(self, still: Still, centres: list[tuple[float, float]]) -> None:
         """Make the light that the crops around `centres` are cut from."""
@@ -243,7 +216,7 @@ class FieldSegmenter(Segmenter):
 
     # ---- judging -----------------------------------------------------------------------------------------------------
 
-    def _reason(self, row: tuple[Any, ...], thing: _Found) -> Reason | None:
+    def _reason(self, row: tuple[Any, ...], thing: Found) -> Reason | None:
         """Why an object is not accepted, None if it is; `row` as `_judge` made it."""
         reject = Reject(row[-1])
         if reject is Reject.BORDER:
@@ -257,23 +230,19 @@ class FieldSegmenter(Segmenter):
         return None if reject is Reject.ACCEPTED else Reason[reject.name]
 
 
-def _thick(item: Object, usual: float) -> bool:
-    """Whether an object could hold two cells of area `usual`, and is as thick as most of one: no fibre."""
-    if item.area < PAIR * usual:
-        return False
-    padded = cv2.copyMakeBorder(item.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
-    return float(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_3).max()) > THICK * math.sqrt(usual / math.pi)
+def _without_ghosts(judged: list[tuple[tuple[Any, ...], Found]]) -> list[tuple[tuple[Any, ...], Found]]:
+    """Rows and objects; in company of sharp ones what has nothing sharp at all is debris, on another surface."""
+    sharp = OBJECT_DTYPE.names.index("sharpness")
+    cells = [(row[sharp], thing.rms * thing.item.area) for row, thing in judged if not thing.debris]
+    if weighted_median([one for one, _ in cells], [weight for _, weight in cells]) < SHARP:
+        return judged
+    return [(row, replace(thing, debris=True) if row[sharp] < NOTHING_SHARP else thing) for row, thing in judged]
 
 
 def _reject_of(reason: Reason | None) -> Reject:
     if reason is None:
         return Reject.ACCEPTED
     return Reject.CLUSTER if reason in (Reason.TOO_LARGE, Reason.NOT_ROUND) else Reject[reason.name]
-
-
-def _cut(item: Object, shape: tuple[int, ...]) -> bool:
-    height, width = item.mask.shape
-    return item.x0 <= 0 or item.y0 <= 0 or item.x0 + width >= shape[1] or item.y0 + height >= shape[0]
 
 
 def _stamp(into: NDArray[Any], item: Object, value: int) -> None:
