@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,8 +30,9 @@ from hspc_live.report import style
 from hspc_live.report.field_overlay import draw_field
 from hspc_live.settings.schema import TorchEager
 from hspc_live.settings.segment import SegmentSettings
+from hspc_live.stages.company import Doubt
 from hspc_live.stages.field import FieldResult, FieldSegmenter
-from hspc_live.stages.symmetry import modality_of
+from hspc_live.stages.symmetry import told_by
 from hspc_live.wiring import crop_geometry
 from hspc_models.card import Card, find_model, load_card
 from hspc_models.open_engine import open_engine
@@ -42,6 +44,11 @@ ALARM_WORDS = {
     "black": "the picture is black",
     "saturated": "more than half of the picture is overexposed",
     "flat": "every pixel has the same grey",
+}
+DOUBT_WORDS = {
+    Doubt.FAINT: "things as large as cells are much fainter than the others and count as debris; look at the picture",
+    Doubt.DIRTY: "there is more debris of the size of cells than there are cells; look at the picture",
+    Doubt.CONTRAST: "it is not clear whether this is DIC or brightfield; say it with --modality",
 }
 
 
@@ -59,9 +66,13 @@ class Reader:
         began = time.perf_counter_ns()
         modality = self._modality or Modality.DIC
         result = self._stage(modality, um_per_px).field(image.pixels)
-        if self._modality is None and modality_of(image.pixels, result) is not modality:
-            modality = Modality.BRIGHTFIELD
-            result = self._stage(modality, um_per_px).field(image.pixels)
+        if self._modality is None and not result.frame.alarms:
+            told = told_by(image.pixels, result)
+            if told.modality is not modality:
+                modality = told.modality
+                result = self._stage(modality, um_per_px).field(image.pixels)
+            if not told.sure:
+                result = replace(result, doubts=(*result.doubts, Doubt.CONTRAST))
         return result, modality, (time.perf_counter_ns() - began) / 1e6
 
     def _stage(self, modality: Modality, um_per_px: float) -> FieldSegmenter:
@@ -196,6 +207,7 @@ def _scale(image: StillImage, asked: float | None, settings: SegmentSettings) ->
 def _remark(file: Path, result: FieldResult) -> None:
     """What a person should know who finds no cells in the table."""
     words = [f"{ALARM_WORDS[alarm]}: nothing is found in it" for alarm in result.frame.alarms]
+    words += [DOUBT_WORDS[doubt] for doubt in result.doubts]
     if result.frame.over_cap:
         words.append(f"more than {MOST_OBJECTS} objects; {result.frame.over_cap} of them are left out")
     for text in words:
@@ -272,6 +284,7 @@ def _entry(
         "height_px": height,
         "modality": str(modality),
         "alarms": list(result.frame.alarms),
+        "doubts": list(result.doubts),
         "over_cap": result.frame.over_cap,
     }
 

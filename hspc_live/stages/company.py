@@ -36,6 +36,7 @@ class Doubt(StrEnum):
 
     FAINT = "faint"
     DIRTY = "dirty"
+    CONTRAST = "contrast"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
