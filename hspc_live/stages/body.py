@@ -47,6 +47,7 @@ SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about
 ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
 AT_MOST = 4  # cells that a piece is parted into where the usual size is not known; else what there is room for
 MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by a second way, too
+LONG, THIN = 2.0, 0.55  # of a fibre: length in usual diameters, half its width in usual radii
 SMOOTH = 0.97  # solidity above which an outline has no bite worth filling
 PARTING = 0.3  # of a piece's level: its necks are looked for in what shows more
 WEDGE = 0.8  # area between two round cells that a disc closes, in that of its square: about half at most
@@ -129,7 +130,7 @@ class Finder:
             if several and piece.area > CROWD * usual > 0:  # bridging may have joined neighbours
                 inner = self._above(piece, SHARE * level, self._lengths.open) or inner
             for one in inner:
-                parts = self._parted(one, usual) if one.bent else []
+                parts = self._parted(one, usual) if one.bent and not _is_thin(one, usual) else []
                 found += parts or [self._healed(one)]
         if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
             found = self._rejoined(found)
@@ -328,7 +329,8 @@ class Finder:
         if self._modality is Modality.DIC:
             return False
         seen = cv2.mean(self._light[piece.here], mask=piece.mask)[0]
-        return seen < -BLACK * self._lamp_at(piece) * self._lit
+        level = own_level(piece.mask, self._strength[piece.here])  # of its middle, not of what its edge is blurred into
+        return min(level, -2 * seen) > BLACK * self._lamp_at(piece) * self._lit
 
     def _is_shadow(self, piece: Piece) -> bool:
         """Only dark, and round: dust on another surface, far from focus. The dark flank of a pale cell is no disc."""
@@ -351,6 +353,16 @@ class Finder:
     def _lamp_at(self, piece: Piece) -> float:
         height, width = piece.mask.shape
         return self._lamp(piece.x + width // 2, piece.y + height // 2)
+
+
+def _is_thin(piece: Piece, usual: float) -> bool:
+    """Whether a piece is a fibre: nowhere as thick as half a usual cell, and much longer."""
+    radius = math.sqrt(usual / math.pi)
+    (_, size, _) = cv2.minAreaRect(piece.outline)
+    if not max(size) > LONG * 2 * radius > 0:
+        return False
+    padded = cv2.copyMakeBorder(piece.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
+    return float(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_3).max()) < THIN * radius
 
 
 def _near(a: Piece, b: Piece) -> bool:

@@ -28,7 +28,8 @@ THREE = 2.5  # area, in that of the usual cell: three or more that could not be 
 FILLED = 0.88  # lies in a disc of their area; a single large cell is rounder
 SHADE = 0.65  # in brightfield, how far something is dark all through: dust and its shadows, where the picture's cells
 BENDING = 0.3  # are no more so than this, as they bend light and absorb little
-MANY = 0.25  # faint objects, for each cell: too many to pass over in silence
+HALF = 0.5  # area of something pale, in that of the usual cell, that may be a cell
+MANY = 0.25  # pale objects, for each cell: too many to pass over in silence
 
 
 class Doubt(StrEnum):
@@ -44,7 +45,7 @@ class Found:
     """An object; the root mean square of its light, and how far it is dark all through (-1 to 1).
 
     It is `debris` or a `clump` whatever its size. What is `faint` beside the picture's cells is debris that is told of,
-    but spoils no crop.
+    but spoils no crop; `pale` if that is all that speaks against it.
     """
 
     item: Object
@@ -53,6 +54,7 @@ class Found:
     debris: bool = False
     clump: bool = False
     faint: bool = False
+    pale: bool = False
 
 
 def compare(
@@ -62,23 +64,24 @@ def compare(
 
     `largest_px` is the area of the largest cell that is accepted.
     """
-    cells = [f for f in found if not f.debris and not _cut(f.item, shape)]
+    cells = [f for f in found if not f.debris and not f.faint and not _cut(f.item, shape)]
     weights = [f.rms * f.item.area for f in cells]
     if modality is Modality.BRIGHTFIELD and weighted_median([f.dark for f in cells], weights) < BENDING:
         found = [replace(f, debris=f.debris or f.dark > SHADE) for f in found]
         cells = [f for f in cells if f.dark <= SHADE]
         weights = [f.rms * f.item.area for f in cells]
     if not cells:
-        return found, 0.0
+        return [replace(f, debris=f.debris or f.faint) for f in found], 0.0
     usual = weighted_median([f.rms for f in cells], weights)
     area = float(np.median([f.item.area for f in cells if f.rms >= FAINT * usual]))
     clump = UNRESOLVED * max(largest_px, area)
     judged = []
     for f in found:
-        if f.faint or f.rms < FAINT * usual:
-            judged.append(replace(f, debris=True, faint=True))
-            continue
         size, shard = f.item.area / area, f.item.deformation > SHARD
+        if f.faint or f.rms < FAINT * usual:
+            pale = not f.debris and not shard and size > HALF
+            judged.append(replace(f, debris=True, faint=True, pale=pale))
+            continue
         thick = shard and _thick(f.item, area)
         heap = size > THREE and filled(f.item.mask) < FILLED * f.item.area
         debris = f.debris or size < SMALL or (shard and not thick)
@@ -88,12 +91,10 @@ def compare(
 
 def doubts_of(found: list[Found], cells: int, smallest_px: float) -> tuple[Doubt, ...]:
     """What speaks against trusting a picture in which there are so many `cells` among what was found."""
-    large = [f for f in found if f.debris and f.item.area >= smallest_px]
-    faint = sum(f.faint for f in large)
     out = []
-    if faint > MANY * cells:
+    if sum(f.pale for f in found) > MANY * cells:
         out.append(Doubt.FAINT)
-    if len(large) - faint > cells:
+    if sum(f.debris and not f.faint and f.item.area >= smallest_px for f in found) > cells:
         out.append(Doubt.DIRTY)
     return tuple(out)
 

@@ -168,7 +168,7 @@ class FieldSegmenter(Segmenter):
                 measure(outline),
                 body.rms / body.lamp,
                 dark=body.dark,
-                debris=body.no_cell or body.faint,
+                debris=body.no_cell,
                 faint=body.faint,
             )
             for body, outline in zip(bodies, outlines, strict=True)

@@ -122,12 +122,18 @@ def test_a_soft_shadow_far_from_focus_is_not_mentioned():
     assert result.reasons == (None,) * len(APART)
 
 
-def test_a_fibre_is_no_cell():
+@pytest.mark.parametrize("turn_deg", [0, 30, 80, 120])
+@pytest.mark.parametrize(("wide_px", "bend"), [(3, 0.0), (4, 0.001)])
+def test_a_fibre_is_one_piece_of_debris(turn_deg, wide_px, bend):
     light = scene(APART)
-    ys, xs = np.indices(light.shape)
-    along, across = xs + ys - 400, (xs - ys) / np.sqrt(2)
-    light += np.where(np.abs(along) < 130, 50 * across / 3 * np.exp(-((across / 4) ** 2)), 0)
-    assert whole_near(segment(light), 200, 200, 90) == 0
+    ys, xs = np.indices(light.shape) - 200.0
+    turn = np.deg2rad(turn_deg)
+    along = xs * np.cos(turn) + ys * np.sin(turn)
+    across = ys * np.cos(turn) - xs * np.sin(turn) - bend * along**2
+    light += np.where(np.abs(along) < 110, 50 * across / 3 * np.exp(-((across / wide_px) ** 2)), 0)
+    result = segment(light)
+    assert int(result.whole.sum()) == len(APART)
+    assert [reason for reason in result.reasons if reason is not None] == [Reason.DEBRIS]
 
 
 def test_a_cell_where_the_lamp_is_dim_is_not_called_faint():

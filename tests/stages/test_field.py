@@ -15,7 +15,7 @@ from hspc_live.core.crop import CropGeometry, cut
 from hspc_live.core.values import Modality, Reject
 from hspc_live.settings.segment import SegmentSettings
 from hspc_live.stages.field import FieldSegmenter, Reason
-from hspc_live.stages.symmetry import modality_of
+from hspc_live.stages.symmetry import Told, modality_of, told_by
 
 UM = 0.25
 DIC, BRIGHTFIELD = Modality.DIC, Modality.BRIGHTFIELD
@@ -239,7 +239,42 @@ def test_objects_beyond_the_cap_are_counted():
 @pytest.mark.parametrize("shear_deg", [0.0, 120.0])
 def test_the_contrast_is_told_from_the_cells(modality, shear_deg):
     pixels = camera(scene(CELLS, modality=modality, shear_deg=shear_deg))
-    assert modality_of(pixels, segment(pixels)) is modality
+    assert told_by(pixels, segment(pixels)) == Told(modality, True)
+
+
+@pytest.mark.parametrize("shear_deg", [0.0, 70.0, 200.0])
+@pytest.mark.parametrize("shadows", [1, 4])
+def test_one_cell_outweighs_soft_shadows_around_it(shear_deg, shadows):
+    light = scene([(200, 200, 20)], shear_deg=shear_deg)
+    ys, xs = np.indices(light.shape)
+    for x, y in [(80, 90), (330, 100), (90, 320), (330, 320)][:shadows]:
+        light -= 70 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 20**2)
+    pixels = camera(light)
+    assert told_by(pixels, segment(pixels)) == Told(DIC, True)
+
+
+def test_an_empty_field_or_one_of_dust_alone_tells_nothing_for_sure():
+    light = scene([])
+    pixels = camera(light)
+    assert told_by(pixels, segment(pixels)) == Told(DIC, False)
+    ys, xs = np.indices(light.shape)
+    pixels = camera(light - 60 * np.exp(-((xs - 200) ** 2 + (ys - 180) ** 2) / 20**2))
+    assert not told_by(pixels, segment(pixels)).sure
+
+
+def test_windows_of_real_dic_frames_are_dic_or_not_sure():
+    folder = os.environ.get("HSPC_REAL_DATA")
+    if folder is None:
+        pytest.skip("HSPC_REAL_DATA is not set")
+    said = []
+    for number in (22, 25, 29, 33, 38, 40):
+        pixels = cv2.imread(str(Path(folder) / f"dic/cho{number}.png"), cv2.IMREAD_UNCHANGED)
+        half_y, half_x = (n // 2 for n in pixels.shape)
+        for y, x in ((0, 0), (0, half_x), (half_y, 0), (half_y, half_x)):
+            window = np.ascontiguousarray(pixels[y : y + half_y, x : x + half_x])
+            said.append(told_by(window, segment(window)))
+    assert sum(one == Told(DIC, True) for one in said) >= 22
+    assert Told(BRIGHTFIELD, True) not in said
 
 
 def test_real_dic_frames():
