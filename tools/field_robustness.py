@@ -35,7 +35,7 @@ from field_score import Labels, Score, score
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.values import Modality, Pixels
 from hspc_live.settings.segment import SegmentSettings
-from hspc_live.stages import body, company, discs, lobes, piece, still
+from hspc_live.stages import body, company, discs, lobes, parting, piece, still
 from hspc_live.stages import field as field_stage
 from hspc_live.stages.symmetry import modality_of
 
@@ -103,7 +103,7 @@ def _draw(frame: Frame, labels: Labels, path: Path) -> None:
 
 # ---- the constants, one at a time ------------------------------------------------------------------------------------
 
-STAGES: tuple[Any, ...] = (body, company, discs, field_stage, lobes, piece, still)
+STAGES: tuple[Any, ...] = (body, company, discs, field_stage, lobes, parting, piece, still)
 
 
 def constants() -> list[str]:

@@ -10,7 +10,7 @@ piece itself reaches. Gain, offset and the scale of grey values cancel. Where ex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -19,11 +19,10 @@ import numpy as np
 
 from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
-from hspc_live.stages.discs import filled, fits
-from hspc_live.stages.foreground import Mask, Outline, contours, square
-from hspc_live.stages.lobes import Lobes
-from hspc_live.stages.piece import Lengths, Piece, own_level, weighted_median
-from hspc_live.stages.shape import healed
+from hspc_live.stages.discs import filled
+from hspc_live.stages.foreground import Mask, Outline
+from hspc_live.stages.parting import HALF, ROUND, Parter, is_thin
+from hspc_live.stages.piece import Lengths, Piece, large, own_level, weighted_median
 
 SHARE = 0.25  # of an object's level (`piece.own_level`): what shows less is not of it
 RISING = 1.5  # by how much the bar is raised at a time
@@ -33,24 +32,8 @@ CROWD = 3.0  # area of a piece, in those of the image's cells, that gaps are bri
 FAINT = 0.36  # of the usual cell's contrast in the same image: remains, ghosts, dust
 LOPSIDED = 0.35  # in DIC: only darker or only brighter than the field, so no whole phase object in focus
 TOUCHING = 0.45  # the same of a part of a clump, whose neighbours' light falls on it
-HALF = 0.6  # the same of part of a clump that is half a cell: flanks of a smooth one reach 0.8
 BLACK = 0.45  # share of the light that is missing all through what is no living cell (unstained, it hardly absorbs)
 COMPACT = 0.04  # hull deformation of two flanks that may be one cell
-ROUND = 0.92  # `Finder._roundness` that is good enough
-ROUNDER = 0.11, 0.03  # by how much better discs have to fill a piece of `FEW` than one does, and of `MANY`
-FEW, MANY = (
-    2.4,
-    3.2,
-)  # area, in that of the image's cells; halves of an oval or a bean gain less, a compact clump is round
-BEST = 0.98  # that discs fill of touching cells
-SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
-ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
-AT_MOST = 4  # cells that a piece is parted into where the usual size is not known; else what there is room for
-MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by a second way, too
-LONG, THIN = 2.0, 0.55  # of a fibre: length in usual diameters, half its width in usual radii
-SMOOTH = 0.97  # solidity above which an outline has no bite worth filling
-PARTING = 0.3  # of a piece's level: its necks are looked for in what shows more
-WEDGE = 0.8  # area between two round cells that a disc closes, in that of its square: about half at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +82,7 @@ class Finder:
         self._strength = strength
         self._lengths = lengths
         self._modality = modality
+        self._parter = Parter(strength, self._side, LOPSIDED, lengths, modality)
 
     def pieces(self, region: Outline, where: Mask, bar: float) -> list[Piece]:
         """What one region of `where` (0/1) falls into, each piece a body or touching ones; all in it shows `bar`."""
@@ -124,14 +108,14 @@ class Finder:
         for piece, several, level, shown in zip(pieces, bent, levels, even, strict=True):
             if shown < faint:
                 if not self._is_shadow(piece):
-                    pale.append(self._healed(piece))
+                    pale.append(piece.healed(self._lengths))
                 continue
             inner = [piece]
             if several and piece.area > CROWD * usual > 0:  # bridging may have joined neighbours
                 inner = self._above(piece, SHARE * level, self._lengths.open) or inner
             for one in inner:
-                parts = self._parted(one, usual) if one.bent and not _is_thin(one, usual) else []
-                found += parts or [self._healed(one)]
+                parts = self._parter.parted(one, usual) if one.bent and not is_thin(one, usual) else []
+                found += parts or [one.healed(self._lengths)]
         if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
             found = self._rejoined(found)
         return [self._weigh(one) for one in found] + [replace(self._weigh(one), faint=True) for one in pale]
@@ -164,14 +148,14 @@ class Finder:
         closed = cast(
             "Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.bridge if bridge is None else bridge)
         )
-        for outline in self._large(closed):
+        for outline in large(closed, self._lengths):
             whole = Piece.of(outline)
             shown = cv2.countNonZero(whole.mask & closed[whole.here])
             if shown >= FULL * whole.area or (shown >= SHOWN * whole.area and not whole.bent):
                 closed[whole.here] |= whole.mask
         opened = cast("Mask", cv2.morphologyEx(closed, cv2.MORPH_OPEN, self._lengths.open))
         opened = np.ascontiguousarray(opened[margin:-margin, margin:-margin])
-        return [Piece.of(outline, opened, (piece.x, piece.y)) for outline in self._large(opened)]
+        return [Piece.of(outline, opened, (piece.x, piece.y)) for outline in large(opened, self._lengths)]
 
     def _rejoined(self, pieces: list[Piece], whole: Piece | None = None) -> list[Piece]:
         """The pieces, the bright and the dark flank of one cell joined: what of `whole` lies in the hull of both."""
@@ -202,123 +186,6 @@ class Finder:
                     gone |= {i, j}
                     joined[i] = both
         return [joined.get(i, piece) for i, piece in enumerate(pieces) if i in joined or i not in gone]
-
-    def _large(self, mask: Mask) -> list[Outline]:
-        return [one for one in contours(mask, every_pixel=False) if cv2.contourArea(one) >= self._lengths.smallest_px]
-
-    def _parted(self, piece: Piece, usual: float) -> list[Piece]:
-        """The touching cells that a piece is made of; none if it is one cell, or would fall into crumbs.
-
-        `usual` is the area of the image's cells, 0 where it is not known.
-        """
-        whole = self._filled(piece.mask)
-        # bridging fills necks; without it a cell with a wide open bay falls apart
-        best = self._parts(piece, whole, whole, usual)
-        if piece.area > MORE * usual:
-            if self._roundness(best, whole, usual) < ROUND:
-                bar = PARTING * own_level(piece.mask, self._strength[piece.here])
-                above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
-                clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
-                others = [self._parts(piece, clear, whole, usual)] if clear.any() else []
-                best = self._roundest((best, *others, *self._in_discs(piece, whole, usual)), whole, usual)
-        if len(best) > 1:  # of a clump a part may be one again
-            best = [smaller for part in best for smaller in self._divided(part, usual)]
-        return [replace(self._healed(part), touching=True) for part in best] if len(best) > 1 else []
-
-    def _divided(self, part: Piece, usual: float) -> list[Piece]:
-        """A part of a clump, or what it falls into if that is still much more like cells."""
-        if part.area < MORE * usual or not part.bent:
-            return [part]
-        best = self._roundest(([part], *self._in_discs(part, part.mask, usual)), part.mask, usual)
-        return [part] if len(best) == 1 else [smaller for one in best for smaller in self._divided(one, usual)]
-
-    def _roundest(self, ways: Iterable[list[Piece]], whole: Mask, usual: float) -> list[Piece]:
-        return max(ways, key=lambda parts: self._roundness(parts, whole, usual))
-
-    def _in_discs(self, piece: Piece, whole: Mask, usual: float) -> Iterator[list[Piece]]:
-        """What a piece falls into if it is filled with two discs, three and so on, where these fill it much better."""
-        alone = filled(whole) / max(cv2.countNonZero(whole), 1)
-        most = math.ceil(piece.area / usual) + 1 if usual else AT_MOST
-        more = float(np.interp(piece.area / usual, (FEW, MANY), ROUNDER)) if usual else ROUNDER[0]
-        if alone + more > BEST:
-            return
-        for discs in fits(whole, most):
-            if discs.fit > alone + more:
-                outlines = [self._large(part) for part in discs.parts(whole)]
-                corner = (piece.x, piece.y)
-                yield [self._part_of(some, corner) for some in outlines if some]
-
-    def _parts(self, piece: Piece, mask: Mask, whole: Mask, usual: float) -> list[Piece]:
-        lobes = Lobes.of(mask, whole)
-        lobes.join(usual)
-        if self._modality is Modality.DIC and len(lobes.roots) > 1:
-            self._join_flanks(lobes, piece)
-        lines = [self._large(lobes.mask(i)) for i in lobes.roots]
-        corner = (piece.x, piece.y)
-        return [self._part_of(some, corner) for some in lines if some]
-
-    def _part_of(self, outlines: list[Outline], corner: tuple[int, int]) -> Piece:
-        """The largest of some outlines, as part of a clump."""
-        return replace(Piece.of(max(outlines, key=cv2.contourArea), None, corner), touching=True)
-
-    def _roundness(self, parts: list[Piece], whole: Mask, usual: float) -> float:
-        """How well parts look like cells, at most 1: what of them lies in discs of their area, less what speaks against
-        them: that they are many, or not of the usual size. Nothing of half a cell counts.
-        """
-        total = max(cv2.countNonZero(whole), 1)
-        score = -SPARING * (len(parts) - 1)
-        for part in parts:
-            if abs(self._side(part)) < HALF:
-                score += filled(part.mask) / total
-            if usual:
-                score -= ALIKE * part.area / total * abs(math.log(part.area / usual))
-        return score
-
-    def _join_flanks(self, lobes: Lobes, piece: Piece) -> None:
-        """Join lobes that are the bright and the dark flank of one cell, once for each."""
-        masks = {i: lobes.mask(i) for i in lobes.roots}
-        sides = {i: self._side(replace(piece, mask=mask)) for i, mask in masks.items()}
-        bright, dark = (
-            [i for i, side in sides.items() if side > LOPSIDED],
-            [i for i, side in sides.items() if side < -LOPSIDED],
-        )
-        for i in bright:
-            for j in dark:
-                if lobes.meet(i, j):
-                    both = max(contours(masks[i] | masks[j], every_pixel=False), key=cv2.contourArea)
-                    if not Piece.of(both).bent:
-                        lobes.unite(i, j)
-                        dark.remove(j)
-                        break
-
-    def _filled(self, mask: Mask) -> Mask:
-        """A mask with its holes and bays filled; its necks stay as they are.
-
-        A smooth cell shows little within and along the shear axis. What a disc closes is a bay if it holds a hole, or
-        is larger than the wedge between two round cells, which ends where the disc no longer fits.
-        """
-        margin = self._lengths.seal.shape[0]
-        wide = cast("Mask", cv2.copyMakeBorder(mask, *4 * (margin,), cv2.BORDER_CONSTANT, value=(0,)))
-        cv2.drawContours(wide, contours(wide, every_pixel=False), -1, 1, cv2.FILLED)
-        closed = cast("Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.seal))
-        filled = np.zeros_like(closed)
-        cv2.drawContours(filled, contours(closed, every_pixel=False), -1, 1, cv2.FILLED)
-        _, labels, boxes, _ = cv2.connectedComponentsWithStats(filled - wide, connectivity=4)
-        bays = boxes[:, cv2.CC_STAT_AREA] > WEDGE * margin**2
-        bays[labels[filled > closed]] = True
-        bays[0] = False
-        wide = wide | bays[labels].view(np.uint8)
-        return np.ascontiguousarray(wide[margin:-margin, margin:-margin])
-
-    def _healed(self, piece: Piece) -> Piece:
-        """One cell with its bites filled: where its outline runs along the shear axis, a smooth cell shows none.
-
-        A disc as wide as this would fill the neck between two cells; here they are parted already.
-        """
-        if cv2.contourArea(piece.outline) > SMOOTH * cv2.contourArea(cv2.convexHull(piece.outline)):
-            return Piece.of(piece.outline)
-        outline = max(contours(healed(piece.mask, self._lengths.heal_px), every_pixel=False), key=cv2.contourArea)
-        return Piece.of(outline, None, (piece.x, piece.y))
 
     def _is_flank(self, piece: Piece) -> bool:
         """In DIC half a cell is only bright or only dark."""
@@ -353,16 +220,6 @@ class Finder:
     def _lamp_at(self, piece: Piece) -> float:
         height, width = piece.mask.shape
         return self._lamp(piece.x + width // 2, piece.y + height // 2)
-
-
-def _is_thin(piece: Piece, usual: float) -> bool:
-    """Whether a piece is a fibre: nowhere as thick as half a usual cell, and much longer."""
-    radius = math.sqrt(usual / math.pi)
-    (_, size, _) = cv2.minAreaRect(piece.outline)
-    if not max(size) > LONG * 2 * radius > 0:
-        return False
-    padded = cv2.copyMakeBorder(piece.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
-    return float(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_3).max()) < THIN * radius
 
 
 def _near(a: Piece, b: Piece) -> bool:

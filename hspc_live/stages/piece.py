@@ -12,14 +12,15 @@ import numpy as np
 
 from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
-from hspc_live.stages.foreground import BRIDGE_UM, HALO_UM, Mask, Outline, square
+from hspc_live.stages.foreground import BRIDGE_UM, HALO_UM, Mask, Outline, contours, square
 from hspc_live.stages.segment import SUSPECT
-from hspc_live.stages.shape import paste
+from hspc_live.stages.shape import healed, paste
 
 SMOOTHING_PX = 0.85  # of the coarse picture, before anything is looked for
 BENT = 0.9  # solidity below which an object may be touching cells
 HEAL_UM = 5.0  # bites up to this wide are filled
 SEAL_UM = 3.5  # mouths of bays up to this wide are closed where touching cells are looked for
+SMOOTH = 0.97  # solidity above which an outline has no bite worth filling
 OPEN_UM = 1.75  # what is thinner than this (spikes, fringes) is no part of a cell
 
 
@@ -101,6 +102,21 @@ class Piece:
         area, perimeter = cv2.contourArea(hull), cv2.arcLength(hull, True)
         deformation = 1.0 - 2.0 * math.sqrt(math.pi * area) / perimeter if perimeter > 0 else 0.0
         return deformation > SUSPECT or cv2.contourArea(self.outline) < BENT * area
+
+    def healed(self, lengths: Lengths) -> Piece:
+        """One cell with its bites filled: where its outline runs along the shear axis, a smooth cell shows none.
+
+        A disc as wide as this would fill the neck between two cells; it is for what is parted already.
+        """
+        if cv2.contourArea(self.outline) > SMOOTH * cv2.contourArea(cv2.convexHull(self.outline)):
+            return Piece.of(self.outline)
+        outline = max(contours(healed(self.mask, lengths.heal_px), every_pixel=False), key=cv2.contourArea)
+        return Piece.of(outline, None, (self.x, self.y))
+
+
+def large(mask: Mask, lengths: Lengths) -> list[Outline]:
+    """The outlines of a mask that enclose as much as the smallest body."""
+    return [one for one in contours(mask, every_pixel=False) if cv2.contourArea(one) >= lengths.smallest_px]
 
 
 def strength_of(light: Light, noise_sd: float, lengths: Lengths, modality: Modality) -> Light:

@@ -32,7 +32,7 @@ class Told:
 
 
 def told_by(pixels: Pixels, result: FieldResult) -> Told:
-    """The contrast of the image (height, width) that `result` was made of as if it were DIC; DIC where nothing tells."""
+    """The contrast of an image (height, width), `result` having been made of it as DIC; DIC where nothing tells."""
     value, told = _symmetry(pixels, result)
     modality = Modality.BRIGHTFIELD if value > 0 else Modality.DIC
     return Told(modality, told and abs(value) > SURE)
