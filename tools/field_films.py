@@ -74,6 +74,8 @@ RECIPES = (
     Recipe("brightfield, near focus", dic=False, defocus_um=(1.0, 3.0), level=0.6),
     Recipe("brightfield, dirty, touching", dic=False, defocus_um=(-3.0, 3.0), level=0.6, debris=18, fibres=2,
            groups=(0.4, 0.6)),
+    Recipe("brightfield, faint, black dust", Look(index=(0.006, 0.016), rough=(0.03, 0.1)), dic=False,
+           defocus_um=(0.6, 3.0), level=0.6, debris=14, cells=12),
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from hspc_live.stages.foreground import Mask, Outline, contours, square
 from hspc_live.stages.lobes import Lobes
 from hspc_live.stages.piece import Lengths, Piece, large, own_level
 
-MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by a second way, too
+MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by other ways, too
 LESS = 0.8  # the same, of what is as far from a disc as `BENT_ALONE`: small touching cells, if discs fill `CLEAR`
 BENT_ALONE, CLEAR = 0.8, 0.93  # (two squares, as a shard may be taken for, are filled to 0.91)
 PARTING = 0.3  # of a piece's level: its necks are looked for in what shows more
@@ -34,7 +34,7 @@ BEST = 0.98  # that discs fill of touching cells
 SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
 ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
 AT_MOST = 4  # cells that a piece is parted into where the usual size is not known; else what there is room for
-HALF = 0.6  # the same of part of a clump that is half a cell: flanks of a smooth one reach 0.8
+HALF = 0.6  # how far half a cell is only bright or only dark: flanks of a smooth one reach 0.8
 LONG, THIN = 2.0, 0.55  # of a fibre: length in usual diameters, half its width in usual radii
 
 
