@@ -13,13 +13,15 @@ from hspc_live.report.chamber_words import OUTCOMES, why
 from hspc_live.report.picking_list import SCORE, SCORE_DIGITS, UM_DIGITS
 
 NAME = "cells.csv"
-COLUMNS = ("cell", "x_um", "y_um", "position_sd_um", "diameter_um", "class", "outcome", "why", "order", "field", "view")
+COLUMNS = ("cell", "x_um", "y_um", "place_sd_um", "diameter_um", "class", "outcome", "why", "order", "field", "view")
 
 
 def write_cells(cells: Sequence[ChamberCell], classes: Sequence[str], folder: Path) -> Path:
     """Write `cells.csv` into `folder`: `COLUMNS` and a `score:<class>` each, empty where there is no such thing.
 
-    `field` and `view` count from 0 and name the look that was judged. Raises OutputError, also where the file exists.
+    `place_sd_um` is the standard deviation per axis of where the object lay when it was last seen, as the stage reads;
+    what a pick has to reckon with besides is in the picking list. `field` and `view` count from 0 and name the look
+    that was judged. Raises OutputError, also where the file exists.
     """
     path = folder / NAME
     try:
@@ -41,7 +43,7 @@ def _row(cell: ChamberCell, classes: Sequence[str]) -> dict[str, Any]:
         "cell": cell.cell,
         "x_um": f"{cell.x_um:.{UM_DIGITS}f}",
         "y_um": f"{cell.y_um:.{UM_DIGITS}f}",
-        "position_sd_um": f"{cell.sd_um:.{UM_DIGITS}f}",
+        "place_sd_um": f"{cell.sd_um:.{UM_DIGITS}f}",
         "diameter_um": f"{cell.features['diameter_um']:.{UM_DIGITS}f}" if "diameter_um" in cell.features else "",
         "class": "" if found is None else found.predicted,
         "outcome": OUTCOMES[cell.outcome],
