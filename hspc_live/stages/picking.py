@@ -60,8 +60,9 @@ class Pick:
     """One line of the list, in stage coordinates. `field` and `view` name the look that was classified.
 
     `pick_sd_um` per axis is what a pick now has to reckon with: centroid, field, creep since, and the stage's
-    coming back (a cell's own `sd_um` is of where it lies, without these two); `place_later` tells how it grows. `nearest_um` is from centre to centre, to the nearest object of any
-    kind (infinite without one); `expires_in_s` is infinite for cells that do not creep on a stage that does not drift.
+    coming back (a cell's own `sd_um` is of where it lies, without these two); `place_later` tells how it grows.
+    `nearest_um` is from centre to centre, to the nearest object of any kind (infinite without one); `expires_in_s` is
+    infinite for cells that do not creep on a stage that does not drift.
     """
 
     order: int

@@ -48,9 +48,7 @@ def test_read_back_it_is_what_was_written_to_the_hundredth_of_a_micrometre(tmp_p
 
 
 def rounded(pick):
-    um = {
-        name: round(getattr(pick, name), 2) for name in ("x_um", "y_um", "pick_sd_um", "diameter_um", "nearest_um")
-    }
+    um = {name: round(getattr(pick, name), 2) for name in ("x_um", "y_um", "pick_sd_um", "diameter_um", "nearest_um")}
     seconds = {name: round(getattr(pick, name), 3) for name in ("age_s", "expires_in_s")}
     return replace(pick, rank=round(pick.rank, 4), scores=tuple(round(s, 4) for s in pick.scores), **um, **seconds)
 
