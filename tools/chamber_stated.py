@@ -25,12 +25,10 @@ from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.load import load_run
 from hspc_live.settings.shipped import shipped_config
 from hspc_live.stages.looks import NS_PER_MIN
-from hspc_live.stages.picking import place_later
+from hspc_live.stages.picking import WITHIN_95, place_later
 from hspc_live.twin.chamber_truth import ChamberTruth
 from hspc_live.twin.stage import StageModel
 
-WITHIN = 2.4477
-"""Radius that holds 95 % of a round normal error, in its standard deviations per axis."""
 MATCH_UM = 4.0
 LIST_SD_UM = 0.25  # of a place at the end of the scan; `chamber_refind.py` measures it
 
@@ -50,7 +48,7 @@ def main() -> None:
     for approach in ("same_side", "any"):
         for picks, wait_s in ((20, 0.0), (70, 0.0), (200, 0.0), (70, 300.0)):
             off, sd, late = pick_blindly(settings, approach, picks, options.dwell, wait_s, options.runs)
-            inside, fresh = off <= WITHIN * sd, ~late
+            inside, fresh = off <= WITHIN_95 * sd, ~late
             tolerance = settings.chamber.picking.tolerance_um
             least = (off[fresh] <= tolerance).mean()
             share = f"{fresh.mean():.2f} | {inside[fresh].mean():.3f} | {least:.3f} within {tolerance:g} µm"
@@ -137,7 +135,7 @@ def stated(report: ChamberReport, truth: ChamberTruth, settings: ChamberRunSetti
     }
     for name, at_ns in (("raw_first", min(again)), ("raw_last", max(again))):
         after_s = (at_ns - end_ns) / NS_PER_S
-        sds = [place_later(pick.position_sd_um, after_s, position) for pick in known]
+        sds = [place_later(pick.pick_sd_um, after_s, position) for pick in known]
         told[name] = _within(places + truth.stage_error_um(at_ns) - truth.places_um(at_ns)[rows], sds, lost)
     found = [cell for cell in report.revisited if not cell.lost and body[cell.cell] >= 0]
     errors = [
@@ -164,7 +162,7 @@ def _within(errors: NDArray[np.float64], sds: Sequence[float], lost: int = 0) ->
     if not len(errors):
         return [None, None, None, None]
     off, sd = np.hypot(*errors.T), np.array(sds)
-    numbers = np.median(off), np.quantile(off, 0.95), np.median(sd), np.sum(off <= WITHIN * sd) / (len(off) + lost)
+    numbers = np.median(off), np.quantile(off, 0.95), np.median(sd), np.sum(off <= WITHIN_95 * sd) / (len(off) + lost)
     return [round(float(number), 3) for number in numbers]
 
 

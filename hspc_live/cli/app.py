@@ -30,6 +30,8 @@ from hspc_live.cli import (
 from hspc_live.cli.output import progress
 from hspc_live.core.errors import HspcError, SettingsError
 
+UsageError: type[typer.BadParameter] = typer.BadParameter.__base__  # type: ignore[assignment]  # typer names no other
+
 app = typer.Typer(
     name="hspc-live",
     help="Recognise living blood stem cells by how they look, and sort them while they flow past.",
@@ -59,7 +61,8 @@ app.add_typer(control.app, name="control")
 
 
 def main() -> None:
-    """Entry point of `hspc-live`."""
+    """Run the command that was typed, and end with its exit code."""
+    output.emitted = False
     try:
         if "" in sys.argv[1:]:  # taken for a path, it would be the present folder
             raise SettingsError("an argument is empty: a variable of the shell that is not set?")
@@ -67,13 +70,15 @@ def main() -> None:
     except HspcError as error:
         progress.print(f"error: {error}", style="bold red", markup=False)
         if "--json" in sys.argv and not output.emitted:  # whoever reads stdout gets an object, come what may
-            output.emit({"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code})
+            output.emit(output.error_json(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         progress.print("interrupted", style="bold red")
         sys.exit(130)
     except SystemExit as ended:
         cause = ended.__context__  # typer makes a quiet exit code 1 of every broken pipe, those inside a run, too
+        if isinstance(cause, UsageError) and "--json" in sys.argv and not output.emitted:
+            output.emit(output.error_json(SettingsError(cause.format_message())))
         if not isinstance(cause, BrokenPipeError) or ended.code == output.UNREAD:
             raise
         if not output.reader_gone():

@@ -144,7 +144,7 @@ def _write(out: Path, report: ChamberReport, summary: dict[str, Any], truth: Cha
     """Picking list, all cells, targets of the fresh places, truth, summary."""
     about = {"run": summary["run"], "name": summary["name"], "decisions_sha256": summary["decisions_sha256"]}
     files = write_picking_list(report.listed, out, about, complete=summary["picking"]["complete"])
-    files.append(write_cells(report.cells, report.listed.classes, out))
+    files.append(write_cells(report.cells, report.listed.classes, out, report.listed.channels))
     try:
         if report.revisited:
             fresh = {"targets": [_plain(t) for t in report.targets], "cells": [_plain(c) for c in report.revisited]}

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from hspc_live.cli.tables import counted, facts, ledgers
+from hspc_live.core.errors import HspcError
 
 MANY = 0.9  # of the cells decided in time: below, the summary says what that means
 UNREAD = 141  # exit code when whoever read our output went away, as a shell counts SIGPIPE: 128 + 13
@@ -48,6 +49,11 @@ def emit(value: Mapping[str, Any]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         unread()
+
+
+def error_json(error: HspcError) -> dict[str, Any]:
+    """What the JSON of a command says that failed."""
+    return {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
 
 
 def unread() -> NoReturn:

@@ -30,7 +30,7 @@ def sizes(
         Literal["student", "welch"], typer.Option(help="t test: student (the paper's) takes equal variances.")
     ] = "student",
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Of recordings, only cells classified with at least this score.")
+        float, typer.Option(min=0, max=1, help="Only cells classified with at least this score.")
     ] = 0.0,
     out: Annotated[Path | None, typer.Option(help="New folder for sizes.json, sizes.png and sizes.svg.")] = None,
     as_json: Json = False,

@@ -1,7 +1,7 @@
 """segment: the cells in still images, as JSON, label images and pictures.
 
 `--labels` writes one uint16 PNG per image, `<stem>.png`, 0 in the background and 1…n in the order of the JSON's
-`cells`; `--overlay` writes `<stem>.png` for a person to look at. Files of these names are replaced, inputs never.
+`cells`; `--overlay` writes `<stem>.png` for a person to look at (`cli/still_files.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from hspc_live.cli.options import Json
-from hspc_live.cli.output import emit, progress, screen
+from hspc_live.cli.output import emit, error_json, progress, screen
+from hspc_live.cli.still_files import StillFiles
 from hspc_live.core.errors import DataLoss, HspcError, ModelError, OutputError, RecordingError, SettingsError
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import Modality
@@ -39,6 +40,7 @@ from hspc_models.open_engine import open_engine
 
 MOST_OBJECTS = 20_000  # in one image; labels are uint16
 SCALE_TOLERANCE = 0.01
+LEAST_UM_PER_PX, MOST_UM_PER_PX = 1e-3, 100.0
 LEAST_PX = 4  # across the smallest cell: what is smaller has no outline
 ALARM_WORDS = {
     "black": "the picture is black",
@@ -85,8 +87,7 @@ class Reader:
 def segment(
     images: Annotated[list[Path], typer.Argument(help="PNG, TIFF or OME-TIFF files, or folders of them.")],
     um_per_px: Annotated[
-        float | None,
-        typer.Option(min=1e-3, max=100, metavar="UM", help="Pixel size in µm; OME-TIFF and ImageJ files may state it."),
+        float | None, typer.Option(metavar="UM", help="Pixel size in µm; OME-TIFF and ImageJ files may state it.")
     ] = None,
     modality: Annotated[
         Literal["auto", "dic", "brightfield"], typer.Option(help="auto: told from the cells' symmetry.")
@@ -95,10 +96,14 @@ def segment(
     max_um: Annotated[float, typer.Option(metavar="UM", help="Larger cells are found, but not accepted.")] = 16.0,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Label images, one for each image; those of an earlier run are replaced."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Label images, one for each image. Those that an earlier run left for the same images are removed "
+            "first; any other file in their place is an error, and kept.",
+        ),
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Pictures with the outlines drawn in; replaced likewise.")
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures with the outlines drawn in; with files as above.")
     ] = None,
     classify: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Score the accepted cells with this model.")
@@ -110,11 +115,16 @@ def segment(
         settings = SegmentSettings(min_diameter_um=min_um, max_diameter_um=max_um, max_objects=MOST_OBJECTS)
     except ValidationError as error:
         raise SettingsError(f"--min-um {min_um:g}, --max-um {max_um:g}: {error.errors()[0]['msg']}") from error
+    if um_per_px is not None and not LEAST_UM_PER_PX <= um_per_px <= MOST_UM_PER_PX:
+        raise SettingsError(
+            f"--um-per-px {um_per_px:g}: a pixel size is a number of µm from {LEAST_UM_PER_PX:g} to {MOST_UM_PER_PX:g}"
+        )
     files = image_files(images)
-    _check_targets(files, [folder for folder in (labels, overlay) if folder is not None])
+    targets = StillFiles(files, labels, overlay)
     card = None if classify is None else load_card(find_model(classify))
     engine = None if classify is None else open_engine(TorchEager(model=classify))
     cv2.setNumThreads(1)
+    targets.remove_earlier()
     read = Reader(settings, None if modality == "auto" else Modality(modality), card)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
@@ -135,47 +145,24 @@ def segment(
             if len(files) > 1:  # of a single file the command's own end says it
                 progress.print(f"error: {error}", style="bold red", markup=False)
             continue
-        _remark(file, result)
+        _remark(image, result)
         scores = None if engine is None else _scores(engine, result)
         done.append(_entry(file, image, result, scale, told, engine, scores, ms))
-        if labels is not None:
-            _write(labels / f"{file.stem}.png", result.labels)
-        if overlay is not None:
-            _draw(overlay / f"{file.stem}.png", image, result, scale, engine, scores)
-    if first is not None and not done:
-        raise first if len(files) == 1 else type(first)(f"none of the {len(files)} files could be done")
+        targets.write_labels(file, result.labels)
+        if (path := targets.overlay_of(file)) is not None:
+            _draw(path, image, result, scale, engine, scores)
+    end = first
+    if first is not None and len(files) > 1:
+        end = type(first)(f"none of the {len(files)} files could be done")
     if as_json:
-        emit({"images": done, "failed": failed})
-    else:
+        emit({"images": done, "failed": failed, **({} if done or end is None else error_json(end))})
+    elif done:
         _print(done)
+    if end is not None and not done:
+        raise end
     if failed:
         names = ", ".join(entry["file"] for entry in failed)
         raise DataLoss(f"{len(failed)} of {len(files)} files could not be done: {names}; the others are done")
-
-
-def _check_targets(files: list[Path], folders: list[Path]) -> None:
-    """Make the folders. Raises OutputError where two images would share a name, or one would replace an input."""
-    stems: dict[str, Path] = {}
-    for file in files:
-        other = stems.setdefault(file.stem, file)
-        if folders and other is not file:
-            raise OutputError(f"{other} and {file} would both be written as {file.stem}.png; use a folder for each run")
-    inputs = {file.resolve() for file in files}
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".writable"  # better now than after the first image
-            probe.touch()
-            probe.unlink()
-        except FileExistsError as error:
-            raise OutputError(f"{folder} is a file; give the name of a folder") from error
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
-        for stem in stems:
-            if (folder / f"{stem}.png").resolve() in inputs:
-                raise OutputError(f"{folder}: {stem}.png would replace an input; give another folder")
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise OutputError("--labels and --overlay name the same folder, and so the same files; give two folders")
 
 
 def _scale(image: StillImage, asked: float | None, settings: SegmentSettings) -> float:
@@ -204,14 +191,15 @@ def _scale(image: StillImage, asked: float | None, settings: SegmentSettings) ->
     return scale
 
 
-def _remark(file: Path, result: FieldResult) -> None:
-    """What a person should know who finds no cells in the table."""
-    words = [f"{ALARM_WORDS[alarm]}: nothing is found in it" for alarm in result.frame.alarms]
+def _remark(image: StillImage, result: FieldResult) -> None:
+    """What a person should know of how the file was read, or who finds no cells in the table."""
+    words = [] if image.note is None else [image.note]
+    words += [f"{ALARM_WORDS[alarm]}: nothing is found in it" for alarm in result.frame.alarms]
     words += [DOUBT_WORDS[doubt] for doubt in result.doubts]
     if result.frame.over_cap:
         words.append(f"more than {MOST_OBJECTS} objects; {result.frame.over_cap} of them are left out")
     for text in words:
-        progress.print(f"note: {file}: {text}", style="yellow", markup=False)
+        progress.print(f"note: {image.path}: {text}", style="yellow", markup=False)
 
 
 def _scores(engine: Engine, result: FieldResult) -> NDArray[np.float32]:
@@ -287,13 +275,6 @@ def _entry(
         "doubts": list(result.doubts),
         "over_cap": result.frame.over_cap,
     }
-
-
-def _write(path: Path, labels: NDArray[np.uint16]) -> None:
-    try:
-        path.write_bytes(cv2.imencode(".png", labels)[1].tobytes())
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _print(done: list[dict[str, Any]]) -> None:

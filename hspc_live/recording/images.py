@@ -1,7 +1,7 @@
 """Still images from files: PNG, TIFF, OME-TIFF, ImageJ's; a grey picture of uint8 or uint16 each, its scale if given.
 
-What a file holds decides, not its name. Every refusal names the file and the mend; nothing is guessed, scaled or cut
-silently: a colour picture is read only if it is a grey one in disguise, floating point is refused.
+What a file holds decides, not its name. Every refusal names the file and the mend; nothing is guessed, scaled or cut:
+a colour picture is read only if it is a grey one in disguise, another type of number only if it holds camera counts.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ from numpy.typing import NDArray
 
 from hspc_live.core.errors import RecordingError
 from hspc_live.core.values import Pixels
+from hspc_live.recording import png
 
 SUFFIXES = (".png", ".tif", ".tiff")
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_DEPTH = 24  # where the header says bits a sample; the byte after it is the kind of colour, 0 for grey
+_PNG_HEADER = ">IIBB"  # of the first chunk: width, height, bits a sample, kind of colour (0 is grey)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MOST_COUNTS = 65_535
 _UM = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "": 1.0}  # OME's default is µm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StillImage:
-    """One picture: `pixels` (height, width) uint8 or uint16; `um_per_px` where the file states it, else None."""
+    """One picture: `pixels` (height, width) uint8 or uint16; `um_per_px` where the file states it, else None.
+
+    `note` says what was converted, without any loss, to come to these pixels; None where they are the file's own.
+    """
 
     path: Path
     pixels: Pixels
     um_per_px: float | None
+    note: str | None = None
 
 
 def image_files(paths: list[Path]) -> list[Path]:
@@ -62,7 +67,7 @@ def read_image(path: Path) -> StillImage:
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
     um_per_px = None
-    if head.startswith(_PNG):
+    if head.startswith(png.SIGNATURE):
         array = _png(path)
     elif head.startswith(_TIFF):
         array, um_per_px = _tiff(path)
@@ -70,21 +75,29 @@ def read_image(path: Path) -> StillImage:
         raise RecordingError(f"{path}: the file is empty; copy it again from where it came from")
     else:
         raise RecordingError(f"{path}: neither PNG nor TIFF inside, whatever its name says; save it as one of these")
-    return StillImage(path, _grey(np.asarray(array), path), um_per_px)
+    pixels, note = _grey(np.asarray(array), path)
+    return StillImage(path, pixels, um_per_px, note)
 
 
 def _png(path: Path) -> NDArray[Any]:
     """The picture of a PNG file; one channel, or colours in OpenCV's order."""
-    data = np.fromfile(path, np.uint8)
-    if data.size > _PNG_DEPTH and data[_PNG_DEPTH] < 8 and data[_PNG_DEPTH + 1] == 0:
-        bits = "one bit" if data[_PNG_DEPTH] == 1 else f"{data[_PNG_DEPTH]} bits"
-        raise RecordingError(f"{path}: {bits} a pixel, a mask and no picture; give the grey image itself")
+    data = path.read_bytes()
+    broken = RecordingError(f"{path}: a broken PNG file; copy it again from where it came from")
+    try:  # OpenCV would tell a broken file, too, but with lines of its own on stderr
+        width, height, bits, kind = struct.unpack_from(_PNG_HEADER, dict(png.chunks(data))[b"IHDR"])
+    except (ValueError, KeyError, struct.error):
+        raise broken from None
+    if not width or not height:
+        raise _no_pixels(path, (height, width))
+    if bits < 8 and kind == 0:
+        many = "one bit" if bits == 1 else f"{bits} bits"
+        raise RecordingError(f"{path}: {many} a pixel, a mask and no picture; give the grey image itself")
     try:
-        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a header that promises more than OpenCV would ever read
         array = None
     if array is None:
-        raise RecordingError(f"{path}: a broken PNG file; copy it again from where it came from")
+        raise broken
     return np.asarray(array)
 
 
@@ -98,6 +111,10 @@ def _tiff(path: Path) -> tuple[NDArray[Any], float | None]:
             page = file.series[0].pages[0] if file.series else None
             if not isinstance(page, tifffile.TiffPage):
                 raise RecordingError(f"{path}: a TIFF file without a picture; save it again")
+            if not page.imagewidth or not page.imagelength:
+                raise _no_pixels(path, (page.imagelength, page.imagewidth))
+            if file.series[0].size > page.size:  # ImageJ writes stacks over 4 GB, and others at will, as one page
+                raise RecordingError(f"{path}: a stack {file.series[0].shape}; save the plane to segment by itself")
             um_per_px = _ome_scale(file.ome_metadata, path) if file.is_ome else None
             if file.is_imagej:
                 um_per_px = _imagej_scale((file.imagej_metadata or {}).get("unit"), page, path)
@@ -137,8 +154,12 @@ def _decoded(page: tifffile.TiffPage, path: Path) -> NDArray[Any]:
         if read is None or read.shape[:2] != page.shape[:2]:
             raise
         return np.asarray(read)
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind == "u":
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        if array.dtype.kind != "u":
+            raise RecordingError(f"{path}: {array.dtype} pixels with white as 0; save it as 8 or 16 bits")
         array = np.invert(array)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)  # what is shown, not its number
     return np.asarray(array)
 
 
@@ -180,22 +201,41 @@ def _um(pixels: ElementTree.Element, axis: str) -> float | None:
     return size if 0 < size < float("inf") else None
 
 
-def _grey(array: NDArray[Any], path: Path) -> Pixels:
-    """One grey picture of uint8 or uint16. Raises RecordingError."""
+def _grey(array: NDArray[Any], path: Path) -> tuple[Pixels, str | None]:
+    """One grey picture of uint8 or uint16, and what was converted. Raises RecordingError."""
     if array.size == 0:
-        raise RecordingError(f"{path}: a picture without pixels, {' × '.join(map(str, array.shape))}; save it again")
+        raise _no_pixels(path, array.shape)
     if array.ndim == 3 and array.shape[2] in (1, 2, 3, 4):
         array = _one_channel(array, path)
     if array.ndim != 2:
         raise RecordingError(f"{path}: {array.ndim} dimensions {array.shape}; save one plane as a file of its own")
     if array.dtype == bool:
         raise RecordingError(f"{path}: one bit a pixel, a mask and no picture; give the grey image itself")
-    if array.dtype.kind == "f":
-        bad = "" if np.isfinite(array).all() else " with NaN or infinity"
-        raise RecordingError(f"{path}: floating point{bad}; save the camera's own counts as 8 or 16 bits")
-    if array.dtype not in (np.uint8, np.uint16):
-        raise RecordingError(f"{path}: {array.dtype} pixels; save the camera's own counts as 8 or 16 bits")
-    return np.ascontiguousarray(array)
+    if array.dtype in (np.uint8, np.uint16):
+        return np.ascontiguousarray(array), None
+    kind = _not_counts(array)
+    if kind is not None:
+        raise RecordingError(f"{path}: {kind}; save the camera's own counts as 8 or 16 bits")
+    return array.astype(np.uint16), f"{array.dtype} with whole numbers alone, read as 16 bits"
+
+
+def _not_counts(array: NDArray[Any]) -> str | None:
+    """Why numbers of another type are no camera counts, the whole numbers from 0 to 65535; None if they are."""
+    if array.dtype.kind not in "iuf":
+        return f"{array.dtype} pixels"
+    kind = "floating point" if array.dtype.kind == "f" else f"{array.dtype} pixels"
+    if not np.isfinite(array).all():
+        return f"{kind} with NaN or infinity"
+    least, most = float(array.min()), float(array.max())
+    if least < 0 or most > MOST_COUNTS:
+        return f"{kind} from {least:g} to {most:g}, where counts go from 0 to {MOST_COUNTS}"
+    if np.any(array != np.rint(array)):
+        return f"{kind} with fractions, from {least:g} to {most:g}"
+    return None
+
+
+def _no_pixels(path: Path, shape: tuple[int, ...]) -> RecordingError:
+    return RecordingError(f"{path}: a picture without pixels, {' × '.join(map(str, shape))}; save it again")
 
 
 def _one_channel(array: NDArray[Any], path: Path) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from hspc_live.core.errors import OutputError, RecordingError
 from hspc_live.report.chamber_words import WHY
 from hspc_live.stages.picking import LeftOut, Pick, PickingList
 
-FORMAT = "hspc-live-picking-list/1"
+FORMAT = "hspc-live-picking-list/2"
 SCORE = "score:"
 UM_DIGITS, SCORE_DIGITS, TIME_DIGITS = 2, 4, 3
 """Decimals that are written: more than any stage, score or clock can mean."""
@@ -24,7 +24,8 @@ COLUMNS = (
     "cell",
     "x_um",
     "y_um",
-    "position_sd_um",
+    "position_plus_minus_um",
+    "pick_sd_um",
     "class",
     "outlet",
     "rank",
@@ -40,6 +41,9 @@ COLUMNS = (
 def picking_rows(listed: PickingList) -> list[dict[str, Any]]:
     """One row a pick, by `COLUMNS`, a `score:<class>` each and the light in each further channel, `glow:<channel>`.
 
+    `position_plus_minus_um` is the radius that 95 % of picks find their cell within, `pick_sd_um` the standard
+    deviation per axis of the same error: where the cell lies, and where the stage will come to stand.
+
     None stands for what is infinite (no neighbour, no expiry) or was not measured.
     """
     return [
@@ -48,7 +52,8 @@ def picking_rows(listed: PickingList) -> list[dict[str, Any]]:
             "cell": pick.cell,
             "x_um": round(pick.x_um, UM_DIGITS),
             "y_um": round(pick.y_um, UM_DIGITS),
-            "position_sd_um": round(pick.position_sd_um, UM_DIGITS),
+            "position_plus_minus_um": round(pick.plus_minus_um, UM_DIGITS),
+            "pick_sd_um": round(pick.pick_sd_um, UM_DIGITS),
             "class": pick.predicted,
             "outlet": pick.outlet,
             "rank": round(pick.rank, SCORE_DIGITS),
@@ -145,7 +150,7 @@ def _picks(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], channels: 
             rank=float(row["rank"]),
             x_um=float(row["x_um"]),
             y_um=float(row["y_um"]),
-            position_sd_um=float(row["position_sd_um"]),
+            pick_sd_um=float(row["pick_sd_um"]),
             diameter_um=float(row["diameter_um"]),
             nearest_um=_or_infinite(row["nearest_neighbour_um"]),
             age_s=float(row["age_s"]),

@@ -67,7 +67,8 @@ def read_sizes(files: Sequence[Path], groups: Sequence[tuple[str, Path]] = (), m
     """Read `files`, each cell under the class that its file gives it, and `groups`, each file under the name given.
 
     A recording gives the predicted class of every classified cell whose best score is at least `min_score`, unless the
-    run abstained on it. A segment JSON gives the accepted cells, the folder of their image as class. A CSV table has a
+    run abstained on it. A segment JSON gives the accepted cells: with `--classify` by their predicted class, as above,
+    else the folder of their image is the class. A CSV table has a
     column of diameters (`diameter_um`) and one of classes (`class`); without that, the file's name is the class.
     Classes come in the paper's order, then as their model has them, named groups as they are named.
 
@@ -101,7 +102,7 @@ def _read(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
         elif start == HDF5:
             _recording(path, name, min_score, sizes)
         elif path.suffix.lower() == ".json":
-            _segmented(path, name, sizes)
+            _segmented(path, name, min_score, sizes)
         else:
             _table(path, name, sizes)
     except OSError as error:
@@ -147,26 +148,31 @@ def _cell(
         sizes.add(name or (found.predicted if found is not None else ""), features.get("diameter_um", math.nan))
 
 
-def _segmented(path: Path, name: str | None, sizes: Sizes) -> None:
+def _segmented(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
     try:
         images = json.loads(path.read_text(encoding="utf-8"))["images"]
         # all of it is read before any of it is taken, so that a broken file leaves nothing behind
-        cells = [
-            (_class_of(path, image), cell["accepted"], cell) for image in images for cell in image.get("cells", ())
+        rows = [
+            (_class_of(path, image, cell), cell["accepted"], _number(cell["diameter_um"]), dict(cell.get("scores", {})))
+            for image in images
+            for cell in image.get("cells", ())
         ]
-        rows = [(group, accepted, _number(cell["diameter_um"])) for group, accepted, cell in cells]
+        best = [max(map(float, scores.values()), default=math.inf) for *_, scores in rows]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordingError(f"{path} is not what `hspc-live segment --json` writes: {error!r}") from error
-    for group, accepted, diameter_um in rows:
-        if accepted:
-            sizes.add(name or group, diameter_um)
-        else:
+    for (group, accepted, diameter_um, scores), score in zip(rows, best, strict=True):
+        sizes.known.update(dict.fromkeys(scores))
+        if not accepted:
             sizes.left_out["not accepted by segmentation"] += 1
+        elif score < min_score:
+            sizes.left_out[f"score below {min_score:g}"] += 1
+        else:
+            sizes.add(name or group, diameter_um)
 
 
-def _class_of(path: Path, image: Mapping[str, Any]) -> str:
-    """The folder of an image; the name of the JSON where its file is given without one."""
-    return Path(str(image["file"])).parent.name or path.stem
+def _class_of(path: Path, image: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """What a model says of the cell; without one the folder of its image, or the JSON's name where there is none."""
+    return str(cell.get("predicted") or Path(str(image["file"])).parent.name or path.stem)
 
 
 def _table(path: Path, name: str | None, sizes: Sizes) -> None:

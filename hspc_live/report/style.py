@@ -25,6 +25,7 @@ from hspc_live.core.values import CellOutcome, CellRecord, Reject
 
 WIDTH_IN: Final = 13.66
 DPI: Final = 120
+SOFTWARE: Final = "HSPC Live"  # what our PNG files say that they were made by
 SMALL, NORMAL, LARGE = 9.0, 10.5, 13.0
 INK: Final = "#222222"
 GREY: Final = "#8C8C8C"
@@ -103,7 +104,7 @@ def new_figure(height_in: float) -> Figure:
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure as PNG. Raises OSError where it cannot be written."""
     # a low compression level: twice as fast, and a tenth larger
-    figure.savefig(path, dpi=DPI, metadata={"Software": "HSPC Live"}, pil_kwargs={"compress_level": 3})
+    figure.savefig(path, dpi=DPI, metadata={"Software": SOFTWARE}, pil_kwargs={"compress_level": 3})
     return path
 
 

@@ -74,7 +74,8 @@ class AffineFit:
     """A fitted affine: `residuals_um` (n, 2) of all pictures, and before which of them (1…n-1) the stage slipped.
 
     Moves tell nothing of where the frame lies: the affine's constant part is 0, and so is its uncertainty. `noise_um`
-    is the error of one picture per axis that the uncertainty rests on, `scatter_um` the one that was seen.
+    is the error of one picture per axis that the uncertainty rests on, `scatter_um` the one that was seen. `walk_um` is
+    what the stage slips by per axis at every single move, where that explains the pictures better than a few slips.
     """
 
     affine: Affine
@@ -82,6 +83,7 @@ class AffineFit:
     slips: tuple[int, ...]
     noise_um: float
     scatter_um: float
+    walk_um: float = 0.0
 
 
 def nominal(

@@ -24,6 +24,8 @@ from hspc_live.stages.path import short_path
 from hspc_live.stages.tiling import within
 
 NS_PER_S = 1_000_000_000
+WITHIN_95 = math.sqrt(-2 * math.log(0.05))
+"""Radius that holds 95 % of a round normal error, in its standard deviations per axis (Rayleigh's quantile)."""
 
 
 class LeftOut(StrEnum):
@@ -57,9 +59,10 @@ class Wanted:
 class Pick:
     """One line of the list, in stage coordinates. `field` and `view` name the look that was classified.
 
-    `position_sd_um` per axis is what a pick now has to reckon with: centroid, field, creep since, and the stage's
-    coming back; `place_later` tells how it grows. `nearest_um` is from centre to centre, to the nearest object of any
-    kind (infinite without one); `expires_in_s` is infinite for cells that do not creep on a stage that does not drift.
+    `pick_sd_um` per axis is what a pick now has to reckon with: centroid, field, creep since, and the stage's
+    coming back (a cell's own `sd_um` is of where it lies, without these two); `place_later` tells how it grows.
+    `nearest_um` is from centre to centre, to the nearest object of any kind (infinite without one); `expires_in_s` is
+    infinite for cells that do not creep on a stage that does not drift.
     """
 
     order: int
@@ -70,7 +73,7 @@ class Pick:
     rank: float
     x_um: float
     y_um: float
-    position_sd_um: float
+    pick_sd_um: float
     diameter_um: float
     nearest_um: float
     age_s: float
@@ -78,6 +81,11 @@ class Pick:
     field: int
     view: int
     glow: tuple[float, ...] = ()
+
+    @property
+    def plus_minus_um(self) -> float:
+        """The ± of the place: of picks that go there now, 95 % find their cell within so many µm of it."""
+        return WITHIN_95 * self.pick_sd_um
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -126,3 +127,10 @@ def test_a_speed_that_is_none(hspc_live, tmp_path):
     for text in ("fast", "0", "-1", "inf", "nan"):
         said = hspc_live("replay", path, "--speed", text)
         assert said.code == 2 and "--speed" in said.err and text in said.err, said.err
+
+
+@pytest.mark.parametrize("args", [("segment",), ("frobnicate",), ("segment", "a.png", "--frob"), ("sizes", "--out")])
+def test_with_json_a_usage_mistake_is_an_object_too(hspc_live, args):
+    said = hspc_live(*args, "--json")
+    told = json.loads(said.out)
+    assert said.code == 2 == told["exit_code"] and told["error"] in said.err and told["kind"] == "SettingsError"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -133,6 +134,15 @@ def test_every_object_of_the_chamber_is_in_the_table_of_cells(folder):
     assert sum(row["outcome"] == "on the picking list" for row in rows) == summary["cells"]["listed"]
     picks = {pick["cell"]: pick["order"] for pick in json.loads((folder / "picking_list.json").read_text())["picks"]}
     assert {int(row["cell"]): int(row["order"]) for row in rows if row["order"]} == picks
+
+
+def test_where_a_cell_lies_and_where_a_pick_will_find_it_are_told_apart(folder):
+    """A pick has the stage's coming back to reckon with besides, and its ± is a circle, not a deviation per axis."""
+    rows = csv.DictReader((folder / "cells.csv").read_text(encoding="utf-8").splitlines())
+    lies = {int(row["cell"]): float(row["place_sd_um"]) for row in rows}
+    picks = json.loads((folder / "picking_list.json").read_text())["picks"]
+    assert picks and all(pick["pick_sd_um"] >= math.hypot(lies[pick["cell"]], 1.5) - 0.02 for pick in picks)
+    assert all(pick["position_plus_minus_um"] == pytest.approx(2.448 * pick["pick_sd_um"], abs=0.02) for pick in picks)
 
 
 def test_no_length_in_the_files_has_more_than_two_decimals(folder):

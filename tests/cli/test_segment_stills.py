@@ -96,6 +96,36 @@ def test_outputs_never_replace_an_input_or_each_other(hspc_live, folder, tmp_pat
     assert hspc_live("segment", folder / "b.tif", "--um-per-px", 0.25, "--labels", same, "--overlay", same).code == 4
 
 
+@pytest.mark.parametrize("scale", ["nan", "0", "-1", "inf", "1e9"])
+def test_a_pixel_size_that_is_none(hspc_live, folder, scale):
+    said = hspc_live("segment", folder, "--um-per-px", scale, "--json")
+    assert said.code == 2 and f"--um-per-px {float(scale):g}" in said.err and "0.001 to 100" in said.err
+    assert json.loads(said.out)["exit_code"] == 2
+
+
+def test_the_json_has_its_images_however_few_could_be_done(hspc_live, folder, tmp_path):
+    (folder / "c.png").write_text("no picture")
+    for paths in ([folder / "c.png"], [folder / "c.png", tmp_path / "missing.tif"], [tmp_path]):
+        said = hspc_live("segment", *paths, "--um-per-px", 0.25, "--json")
+        told = json.loads(said.out)
+        assert said.code == 3 == told["exit_code"] and told["images"] == []
+        assert [failed["file"] for failed in told["failed"]] == [str(path) for path in paths]
+        assert all(failed["file"] in failed["error"] for failed in told["failed"])
+
+
+def test_whole_numbers_in_floating_point_are_the_same_picture_and_that_is_said(hspc_live, folder, tmp_path):
+    counts = tifffile.imread(folder / "b.tif")
+    inside = tmp_path / "other types"
+    inside.mkdir()
+    for kind in ("float32", "float64", "int32", "uint32", "uint16"):
+        tifffile.imwrite(inside / f"{kind}.tif", counts.astype(kind))
+    said = hspc_live("segment", inside, "--um-per-px", 0.25, "--json", "--labels", tmp_path / "l")
+    assert said.code == 0
+    cells = [image["cells"] for image in json.loads(said.out)["images"]]
+    assert all(found == cells[-1] for found in cells) and len(cells[-1]) == 2
+    assert "float32.tif: float32 with whole numbers alone, read as 16 bits" in said.err and "uint16.tif" not in said.err
+
+
 def test_sizes_that_contradict_each_other(hspc_live, folder):
     said = hspc_live("segment", folder, "--um-per-px", 0.25, "--min-um", 9, "--max-um", 5)
     assert said.code == 2 and "min_diameter_um" in said.err
@@ -133,14 +163,53 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(hspc_live, f
     assert said.code == 4 and "/proc/nowhere" in said.err
 
 
-def test_files_of_an_earlier_run_are_replaced_and_others_stay(hspc_live, folder, tmp_path):
-    labels = tmp_path / "l"
-    labels.mkdir()
-    (labels / "a.png").write_text("old")
-    (labels / "mine.png").write_text("precious")
-    assert hspc_live("segment", folder, "--um-per-px", 0.25, "--labels", labels).code == 0
-    assert cv2.imread(str(labels / "a.png"), cv2.IMREAD_UNCHANGED).max() == 5
-    assert (labels / "mine.png").read_text() == "precious"
+def both(folder, tmp_path, *more):
+    return "segment", folder, "--um-per-px", 0.25, "--labels", tmp_path / "l", "--overlay", tmp_path / "o", *more
+
+
+def test_run_again_the_new_results_are_there_and_no_old_one_is_left_for_a_file_that_now_fails(
+    hspc_live, folder, tmp_path
+):
+    assert hspc_live(*both(folder, tmp_path)).code == 0
+    old = (tmp_path / "o" / "a.png").read_bytes()
+    (folder / "b.tif").write_text("now broken")
+    assert hspc_live(*both(folder, tmp_path, "--max-um", 9)).code == 10
+    for kind in ("l", "o"):
+        assert [path.name for path in (tmp_path / kind).iterdir()] == ["a.png"]
+    assert (tmp_path / "o" / "a.png").read_bytes() != old
+    assert cv2.imread(str(tmp_path / "l" / "a.png"), cv2.IMREAD_UNCHANGED).max() == 5
+    (folder / "a.png").write_text("broken, too")
+    assert hspc_live(*both(folder / "a.png", tmp_path)).code == 3
+    assert not [*(tmp_path / "l").iterdir(), *(tmp_path / "o").iterdir()]
+
+
+def test_what_no_earlier_run_wrote_is_never_overwritten(hspc_live, folder, tmp_path):
+    """Outlines drawn by hand, an overlay where a label image would go, a text: refused before anything is done."""
+    hand = cv2.imencode(".png", np.zeros((9, 9), np.uint16))[1].tobytes()
+    assert hspc_live(*both(folder, tmp_path)).code == 0
+    overlay = (tmp_path / "o" / "b.png").read_bytes()
+    for place, data in (("l", hand), ("l", b"old"), ("l", overlay), ("o", hand)):
+        mine = tmp_path / place / "b.png"
+        kept = mine.read_bytes()
+        mine.write_bytes(data)
+        (tmp_path / place / "others.png").write_bytes(hand)
+        said = hspc_live(*both(folder, tmp_path))
+        assert said.code == 4 and str(mine) in said.err and "nothing is overwritten" in said.err
+        assert mine.read_bytes() == data and (tmp_path / "l" / "a.png").exists()
+        mine.write_bytes(kept)
+    assert hspc_live(*both(folder, tmp_path)).code == 0
+    assert (tmp_path / "l" / "others.png").read_bytes() == hand
+
+
+@pytest.mark.parametrize("names", [("a.png", "a.tif"), ("a.png", "A.tiff")])
+def test_two_pictures_of_one_stem_do_not_share_a_label_image(hspc_live, tmp_path, names):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / names[1], field())
+    cv2.imwrite(str(tmp_path / "in" / names[0]), field(CELLS[:2]))
+    said = hspc_live(*both(tmp_path / "in", tmp_path))
+    assert said.code == 4 and all(name in said.err for name in names)
+    assert not (tmp_path / "l").exists()
+    assert hspc_live("segment", tmp_path / "in", "--um-per-px", 0.25).code == 0, "no label images, no clash"
 
 
 def test_the_table_names_every_image_in_full(hspc_live, folder, tmp_path, monkeypatch):

@@ -90,6 +90,24 @@ def test_folders_of_segmented_images_are_classes_unless_a_group_is_named(hspc_li
     assert named["anova"] is None and "nothing to compare" in named["remarks"][-1]
 
 
+def test_segmented_and_classified_cells_go_by_their_predicted_class(hspc_live, tmp_path):
+    """The folder says nothing then; classes come in the paper's order, not as they are met."""
+    path = tmp_path / "found.json"
+    said = [("MPP", 0.9, 8.8, True), ("LT-HSC", 0.4, 8.0, True), ("LT-HSC", 0.8, 8.2, True), ("MPP", 0.9, 30.0, False)]
+    cells = [
+        {"diameter_um": d, "accepted": ok, "predicted": name, "scores": {"MPP": 0.3, "LT-HSC": 0.3, name: s}}
+        for name, s, d, ok in said
+    ]
+    path.write_text(json.dumps({"images": [{"file": "frames/a.png", "cells": cells, "rejected": []}]}))
+    found = said_json(hspc_live("sizes", path, "--json"))
+    assert [(group["class"], group["n"]) for group in found["groups"]] == [("LT-HSC", 2), ("MPP", 1)]
+    sure = said_json(hspc_live("sizes", path, "--json", "--min-score", 0.5))
+    assert [(group["class"], group["n"]) for group in sure["groups"]] == [("LT-HSC", 1), ("MPP", 1)]
+    assert sure["left_out"] == {"not accepted by segmentation": 1, "score below 0.5": 1}
+    named = said_json(hspc_live("sizes", "--group", f"frames={path}", "--json"))
+    assert [(group["class"], group["n"]) for group in named["groups"]] == [("frames", 3)]
+
+
 @pytest.mark.parametrize(
     "text",
     [

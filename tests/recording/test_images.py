@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -80,9 +83,31 @@ def test_true_colour_is_refused(tmp_path):
     refused(tiff(tmp_path / "c.tif", colour, photometric="rgb"), "colour", "convert")
 
 
-@pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
-def test_floating_point_is_refused(tmp_path, value):
-    refused(tiff(tmp_path / "f.tif", np.full((20, 30), value, np.float32)), "floating point", "8 or 16 bits")
+@pytest.mark.parametrize("value", [0.5, -1.0, 65536.0, np.nan, np.inf, -np.inf])
+def test_floating_point_that_is_no_count_is_refused(tmp_path, value):
+    """One such pixel is enough."""
+    for kind in (np.float32, np.float64):
+        array = GREY16.astype(kind)
+        array[3, 4] = value
+        refused(tiff(tmp_path / "f.tif", array), "floating point", "8 or 16 bits")
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int16, np.int32, np.uint32, np.int64])
+def test_counts_in_another_type_are_read_exactly_and_that_is_noted(tmp_path, kind):
+    grey = np.array([[0, 1], [2047, 2048 if kind in (np.float16, np.int16) else 65535]], np.uint16)
+    image = read_image(tiff(tmp_path / "a.tif", grey.astype(kind)))
+    assert image.pixels.dtype == np.uint16 and np.array_equal(image.pixels, grey)
+    assert image.note is not None and np.dtype(kind).name in image.note
+    assert read_image(tiff(tmp_path / "b.tif", grey)).note is None
+
+
+def test_of_a_palette_the_grey_that_it_shows_is_read(tmp_path):
+    """Its numbers say nothing by themselves: here black is 255 in one, and the other shows colours."""
+    grey = np.repeat(257 * np.arange(256, dtype=np.uint16)[None, ::-1], 3, axis=0)
+    path = tiff(tmp_path / "grey.tif", GREY8, photometric="palette", colormap=grey)
+    assert np.array_equal(read_image(path).pixels, 255 - GREY8)
+    colours = np.random.default_rng(0).integers(0, 65535, (3, 256)).astype(np.uint16)
+    refused(tiff(tmp_path / "colours.tif", GREY8, photometric="palette", colormap=colours), "colour")
 
 
 def test_masks_stacks_and_empty_pictures_are_refused(tmp_path):
@@ -92,7 +117,41 @@ def test_masks_stacks_and_empty_pictures_are_refused(tmp_path):
     )
     refused(tmp_path / "bits.png", "one bit")
     refused(tiff(tmp_path / "pages.tif", np.stack([GREY8, GREY8, GREY8]), photometric="minisblack"), "3 pages")
-    refused(tiff(tmp_path / "int.tif", GREY8.astype(np.int32)), "int32")
+    for value in (-1, 65536):
+        refused(tiff(tmp_path / "int.tif", np.full((20, 30), value, np.int32)), "int32", str(value), "0 to 65535")
+
+
+def test_pictures_without_pixels_are_refused(tmp_path):
+    body = struct.pack(">IIBBBBB", 0, 0, 8, 0, 0, 0, 0)
+    parts = [(b"IHDR", body), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    data = [struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in parts]
+    (tmp_path / "nothing.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(data))
+    refused(tmp_path / "nothing.png", "0 × 0")
+    with pytest.warns(UserWarning, match="zero-size"):
+        tiff(tmp_path / "nothing.tif", np.zeros((0, 0), np.uint8))
+    refused(tmp_path / "nothing.tif", "0 × 0")
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9, 0.99])
+def test_a_png_file_cut_short_or_damaged_is_refused_without_noise(tmp_path, part, capfd):
+    whole = png(tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (90, 80), np.uint8)).read_bytes()
+    at = int(len(whole) * part)
+    (tmp_path / "cut.png").write_bytes(whole[:at])
+    refused(tmp_path / "cut.png", "broken")
+    (tmp_path / "bit.png").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    refused(tmp_path / "bit.png", "broken")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_stack_that_is_stored_as_one_page_is_refused(tmp_path):
+    """ImageJ writes those of more than 4 GB so: one directory, and the planes one after the other."""
+    path = tiff(tmp_path / "a.tif", np.stack([GREY16] * 3), imagej=True)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        after = file.pages.first.offset + 2 + 12 * len(file.pages.first.tags)
+    data[after : after + 4] = bytes(4)  # no further directory
+    path.write_bytes(data)
+    refused(path, "(3, 20, 30)")
 
 
 def test_broken_files_are_refused(tmp_path):

@@ -234,3 +234,15 @@ def test_the_table_of_all_cells_says_in_words_what_became_of_each(tmp_path):
     assert (rows[0]["x_um"], rows[0]["score:LT-HSC"], rows[-1]["score:MPP"]) == ("10.00", "0.8000", "")
     with pytest.raises(OutputError, match="overwritten"):
         write_cells([], CLASSES, tmp_path)
+
+
+def test_the_table_of_all_cells_has_their_light_in_each_further_channel(tmp_path):
+    bright, dark, debris = (cell(number) for number in (0, 1, 5))
+    cells = [
+        replace(bright, features={**bright.features, "glow:gfp": 163.456}),
+        replace(dark, features={**dark.features, "glow:gfp": -0.5}),
+        replace(debris, features={**debris.features, "glow:gfp": float("nan")}),
+    ]
+    path = write_cells(cells, CLASSES, tmp_path, ("gfp",))
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [row["glow:gfp"] for row in rows] == ["163.46", "-0.50", ""]

@@ -48,9 +48,7 @@ def test_read_back_it_is_what_was_written_to_the_hundredth_of_a_micrometre(tmp_p
 
 
 def rounded(pick):
-    um = {
-        name: round(getattr(pick, name), 2) for name in ("x_um", "y_um", "position_sd_um", "diameter_um", "nearest_um")
-    }
+    um = {name: round(getattr(pick, name), 2) for name in ("x_um", "y_um", "pick_sd_um", "diameter_um", "nearest_um")}
     seconds = {name: round(getattr(pick, name), 3) for name in ("age_s", "expires_in_s")}
     return replace(pick, rank=round(pick.rank, 4), scores=tuple(round(s, 4) for s in pick.scores), **um, **seconds)
 
@@ -71,7 +69,7 @@ def test_units_stand_in_the_heads_and_the_books_in_the_json(tmp_path):
     table, whole = write_picking_list(LISTED, tmp_path, {"run": "a run"})
     heads = next(csv.reader(table.read_text().splitlines()))
     assert heads == [*COLUMNS, "score:LT-HSC", "score:MPP"]
-    assert {"x_um", "position_sd_um", "expires_in_s"} <= set(heads)
+    assert {"x_um", "position_plus_minus_um", "pick_sd_um", "expires_in_s"} <= set(heads)
     document = json.loads(whole.read_text())
     assert document["run"] == "a run"
     assert document["ledger"] == {"wanted": 2, "picked": 1, "left_out": {"neighbour_too_near": 1}}
@@ -97,7 +95,7 @@ def test_nothing_is_overwritten(tmp_path):
     [
         ("a.json", "{}"),
         ("b.json", "[1]"),
-        ("c.json", '{"format": "hspc-live-picking-list/1"}'),
+        ("c.json", '{"format": "hspc-live-picking-list/2"}'),
         ("d.csv", "x,y\n1,2\n"),
         ("e.json", "not json"),
     ],

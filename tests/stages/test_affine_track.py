@@ -94,6 +94,40 @@ def test_slips_everywhere_are_refused_by_what_to_check() -> None:
             check_steady(fitted, NOISE_UM)
 
 
+def slipping_always(slip_um: float, seed: int, picture_um: float = 0.05) -> AffineFit:
+    """A stage that slips by so much per axis at every move, in pictures that are much better than is stated."""
+    rng = np.random.default_rng([seed, round(100 * slip_um)])
+    walk = np.cumsum(rng.normal(0, slip_um, STAGE.shape), axis=0)
+    pixels = (STAGE + walk + rng.normal(0, picture_um, STAGE.shape)) @ np.linalg.inv(CAMERA).T
+    return fit_track(pixels - pixels[0], STAGE, noise_um=NOISE_UM)
+
+
+def test_a_stage_that_slips_at_every_move_is_refused_or_the_error_is_stated() -> None:
+    """Its largest slips must not be taken out one by one until the rest agrees too well."""
+    off, refused = list[float](), dict.fromkeys((0.3, 0.5, 0.75, 1.0), 0)
+    for slip_um in refused:
+        for seed in range(30):
+            fitted = slipping_always(slip_um, seed)
+            try:
+                check_steady(fitted, NOISE_UM)
+            except DeviceError as error:
+                assert "slipped in" in str(error) or "agree only" in str(error)
+                refused[slip_um] += 1
+            else:
+                off.append(in_sd(fitted, CAMERA))
+    assert np.sum(np.array(off) > 1.54) <= 0.05 * 120  # 95 % of a chi² of 4 parts
+    assert max(off) < 2.0, "by single slips alone it is off by more than 2.5 times what it states"
+    assert refused[0.3] <= 3 and refused[1.0] >= 27, "what is stated truly passes, what is no use does not"
+
+
+def test_a_small_slip_at_every_move_is_told_from_a_picture_s_error() -> None:
+    walks = [slipping_always(0.3, seed) for seed in range(20)]
+    assert np.median([fitted.walk_um for fitted in walks]) == pytest.approx(0.3, rel=0.3)
+    assert all(fitted.slips == () for fitted in walks if fitted.walk_um)
+    steady = [fit_track(seen(CAMERA, seed, noise_um=0.05), STAGE, noise_um=NOISE_UM) for seed in range(20)]
+    assert sum(fitted.walk_um > 0 for fitted in steady) <= 2
+
+
 def test_a_third_of_slipped_moves_is_refused() -> None:
     few = slice(0, 10)  # nine moves: three are a third
     fitted = fit_track(seen(CAMERA, 2, [2, 5, 8])[few], STAGE[few], noise_um=NOISE_UM)

@@ -83,11 +83,20 @@ def test_the_books_balance_and_every_pick_is_safe(crowd, chosen, now_min, top):
         me = objects[pick.cell]
         gaps = [math.dist((me.x_um, me.y_um), (o.x_um, o.y_um)) - o.radius_um for o in objects if o.number != pick.cell]
         assert all(gap >= PICK.clear_um for gap in gaps)
-        assert pick.expires_in_s > 0 and POSITION.k_sigma * pick.position_sd_um <= PICK.tolerance_um + 1e-6
+        assert pick.expires_in_s > 0 and POSITION.k_sigma * pick.pick_sd_um <= PICK.tolerance_um + 1e-6
         assert abs(pick.x_um) <= 2000 and abs(pick.y_um) <= 2000
     if top is not None and len(found.picks) == top:
         over = [cell for cell, reason in found.left_out if reason is LeftOut.OVER_TOP]
         assert max(over, default=-1) < min(pick.cell for pick in found.picks)
+
+
+def test_95_of_100_picks_are_within_their_plus_minus():
+    objects = [seen(0, 0.0, 0.0, sd=0.5)]
+    [pick] = listing([wanted(0, 1.0)], objects, 5 * MINUTE, PICK).picks
+    creep = POSITION.creep_um_per_sqrt_min * math.sqrt(5)
+    rng = np.random.default_rng(3)
+    off = sum(rng.normal(0, sd, (20_000, 2)) for sd in (0.5, creep, POSITION.repeatability_um))
+    assert np.mean(np.hypot(*np.transpose(off)) <= pick.plus_minus_um) == pytest.approx(0.95, abs=0.006)
 
 
 @given(st.floats(0, 1.5), st.floats(0.01, 2), st.floats(0, 3), st.integers(0, 300))
