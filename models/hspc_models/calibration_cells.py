@@ -75,18 +75,18 @@ def calibration_cells(
 
 
 def cell_scores(
-    cells: CalibrationCells, temperature: float, views: int, min_views: int = 1
+    cells: CalibrationCells, temperature: float, views: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Scores (n, classes) of the cells with at least `min_views` looks, the first `views` of each combined; which (n,).
+    """Scores (cells, classes) with the first `views` looks of each cell combined, and how many those were (cells,).
 
     Combined by the very function that combines them in a run.
     """
     # float32, as engines give them: a threshold is the score of a cell, and must not differ in the last bit
-    looks = softmax(cells.logits, temperature).astype(np.float32).tolist()
-    starts = np.searchsorted(cells.cell, np.arange(len(cells.kind) + 1)).tolist()
-    which = [n for n in range(len(cells.kind)) if min(views, starts[n + 1] - starts[n]) >= min_views]
-    rows = [combine([tuple(row) for row in looks[starts[n] : min(starts[n] + views, starts[n + 1])]]) for n in which]
-    return np.array(rows, np.float64).reshape(len(which), cells.logits.shape[1]), np.array(which, np.int64)
+    looks = [tuple(row) for row in softmax(cells.logits, temperature).astype(np.float32).tolist()]
+    starts = np.searchsorted(cells.cell, np.arange(len(cells.kind) + 1))
+    taken = np.minimum(np.diff(starts), views)
+    rows = [combine(looks[start : start + n]) for start, n in zip(starts.tolist(), taken.tolist(), strict=False)]
+    return np.array(rows, np.float64).reshape(len(rows), cells.logits.shape[1]), taken
 
 
 def keep_cells(
@@ -141,9 +141,7 @@ def load_cells(folder: Path, card: Card) -> CalibrationCells:
         raise ModelError(f"{path}: SHA-256 is {found}, the card expects {about.sha256}")
     try:
         tensors = safetensors.numpy.load(content)
-        cells = CalibrationCells(
-            tensors["logits"], tensors["cell"], tensors["kind"], about.kinds, tensors.get("group")
-        )
+        cells = CalibrationCells(tensors["logits"], tensors["cell"], tensors["kind"], about.kinds, tensors.get("group"))
     except (safetensors.SafetensorError, KeyError) as error:
         raise ModelError(f"{path}: not a file of calibration cells ({error})") from error
     counts = np.bincount(cells.kind, minlength=len(about.kinds)).tolist()
@@ -157,17 +155,14 @@ def fit_stranger_limits(cells: CalibrationCells, temperature: float, wrongly: fl
     classes = cells.logits.shape[1]
     limits: list[float | None] = []
     found: dict[str, Any] = {}
-    known = 0
+    known = cells.kind < classes
     for views in range(1, cells.views + 1):
-        scores, which = cell_scores(cells, temperature, views)
-        strangeness, kind = score_strangeness(scores), cells.kind[which]
-        known = int((kind < classes).sum())
-        limits.append(stranger_limit("max_score", strangeness[kind < classes], wrongly).limit)
-        for number in range(classes, len(cells.kinds)):
-            if (kind == number).any():
-                judged = stranger_limit("max_score", strangeness[kind < classes], wrongly, strangeness[kind == number])
-                found[cells.kinds[number]] = judged.found
-    return StrangerLimits(wrongly=wrongly, limits=tuple(limits), calibrated_on=known, found=found)
+        strangeness = score_strangeness(cell_scores(cells, temperature, views)[0])
+        limits.append(stranger_limit("max_score", strangeness[known], wrongly).limit)
+        for number in np.unique(cells.kind[~known]).tolist():
+            judged = stranger_limit("max_score", strangeness[known], wrongly, strangeness[cells.kind == number])
+            found[cells.kinds[number]] = judged.found
+    return StrangerLimits(wrongly=wrongly, limits=tuple(limits), calibrated_on=int(known.sum()), found=found)
 
 
 def _tensors(cells: CalibrationCells) -> dict[str, NDArray[Any]]:

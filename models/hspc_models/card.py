@@ -109,8 +109,8 @@ class CalibrationFile(Section):
     """The cells that promises of purity rest on, kept beside the card (`calibration_cells`).
 
     Neither training nor temperature saw them. `kinds` are the card's classes, then strangers; `counts` the cells of
-    each. `views` is the most looks that a cell has, `groups` how many mice or experiments the cells are of, 0 where they
-    are independent. `scored_by` is the SHA-256 of the weights that gave the logits.
+    each. `views` is the most looks that a cell has, `groups` how many mice or experiments the cells are of, 0 where
+    they are independent. `scored_by` is the SHA-256 of the weights that gave the logits.
     """
 
     file: str = "calibration.safetensors"
@@ -130,7 +130,7 @@ class CalibrationFile(Section):
 
 
 class StrangerLimits(Section):
-    """From which strangeness on a cell is called a stranger: one limit for each number of looks combined, from 1 on.
+    """From which strangeness on a cell is called a stranger: a limit where 1 look is taken, up to 2, and so on.
 
     Strangeness is `measure` of the cell's combined scores. At most `wrongly` of known cells are called strangers
     (conformal, see `strangers`); a limit of None means that the calibration cells were too few for so small a share.

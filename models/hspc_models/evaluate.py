@@ -91,9 +91,7 @@ def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
     return report
 
 
-def _calibrated(
-    folder: Path, card: Card, network: CellNet, crops: LabelledCrops | None, views: int
-) -> Card:
+def _calibrated(folder: Path, card: Card, network: CellNet, crops: LabelledCrops | None, views: int) -> Card:
     """`card` with new calibration cells beside it; without crops its old ones stay, and what hangs on them."""
     if crops is None:
         if card.calibration is None:
