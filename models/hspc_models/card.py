@@ -29,7 +29,9 @@ CARD_FILE = "card.yaml"
 ABSTAIN = "abstain"
 """Last column of every table of `CellConfusion`: the combined score stayed below the threshold."""
 
-_SCALE_TOLERANCE = 0.10
+SCALE_TOLERANCE = 0.10
+"""How much the pixels of a camera, or of crops, may differ from those that the weights have seen."""
+
 _SHEAR_TOLERANCE_DEG = 10.0
 
 
@@ -196,12 +198,17 @@ class Card(Section):
         return CellNet(len(self.classes), channels=self.network.channels, head=self.network.head)
 
 
+def shipped_models() -> Path:
+    """Where the models lie that come with the program."""
+    return Path(str(resources.files("hspc_models"))) / "weights"
+
+
 def find_model(name: str | Path) -> Path:
     """The folder of a model: a path with a card in it, or the name of a shipped model. Raises ModelError."""
     folder = Path(name)
     if (folder / CARD_FILE).is_file():
         return folder
-    shipped = Path(str(resources.files("hspc_models"))) / "weights"
+    shipped = shipped_models()
     if (shipped / str(name) / CARD_FILE).is_file():
         return shipped / str(name)
     known = sorted(card.parent.name for card in shipped.glob(f"*/{CARD_FILE}"))
@@ -261,7 +268,7 @@ def check_fits(card: Card, rig: RigSettings, um_per_px: float) -> list[str]:
             found.append(f"shear axis: the rig's is unknown, model {card.name} knows {card.shear_axis_deg:g}°")
         elif abs((rig.shear_axis_deg - card.shear_axis_deg + 180) % 360 - 180) > _SHEAR_TOLERANCE_DEG:
             found.append(f"shear axis: the rig's is {rig.shear_axis_deg:g}°, the model's {card.shear_axis_deg:g}°")
-    if abs(um_per_px / card.um_per_px - 1) > _SCALE_TOLERANCE:
+    if abs(um_per_px / card.um_per_px - 1) > SCALE_TOLERANCE:
         found.append(f"scale: the camera has {um_per_px:g} µm/px, the model {card.um_per_px:g} µm/px")
     if card.objective and rig.objective and card.objective != rig.objective:
         found.append(f"objective: the rig has {rig.objective}, the model was trained with {card.objective}")
