@@ -42,7 +42,7 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "consistency rate", f"{percent(found['consistency_rate'])}, n = {found['n']}"
     if summary.get("abstained"):
         yield "abstained on", counted(summary["abstained"])
-    for made in summary["gates"]["promises"]:
+    for made in (summary.get("gates") or {}).get("promises", ()):
         yield f"promised, {made['outlet']}", promised(made)
     if summary["alarms"]:
         yield "alarms", counted(summary["alarms"])

@@ -108,7 +108,7 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cells by class", ", ".join(f"{name} {count}" for name, count in summary["classes"].items())
     if summary.get("abstained"):
         yield "abstained on", counted(summary["abstained"])
-    for made in summary["gates"]["promises"]:
+    for made in (summary.get("gates") or {}).get("promises", ()):
         yield f"promised, {made['outlet']}", promised(made)
     yield from latency_rows(summary["latency_ms"])
     met = summary["deadline"]["met_fraction"]
