@@ -25,7 +25,7 @@ from hspc_live.settings.load import load_outlets
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.sort import Outlet
 from hspc_live.stages.gate import EditGates
-from hspc_live.stages.gate_words import promises
+from hspc_live.stages.gate_words import promises, stated_outlets
 from hspc_live.stages.sort_core import SortCore
 from hspc_live.wire.messages import Answer, ArmNow, AskStatus, DisarmNow, RecorderGone, SetGates
 
@@ -152,7 +152,7 @@ class Operator:
         text = f"gates, revision {made['revision']}: in force from frame {made['first_frame']}, set by {by}"
         self._child.say("gates", text)
         self._scribe.note("gates", json.dumps(made), self._clock.now_ns())
-        self._answer(asked_by, text)
+        self._answer(asked_by, "; ".join((text, *stated_outlets(wanted))))
 
     def _checked(self, outlets: tuple[Outlet, ...]) -> tuple[Outlet, ...]:
         """`outlets`, numbers filled in, if they can stand among the run's other settings. Raises SettingsError."""

@@ -36,10 +36,11 @@ def promises(outlets: Iterable[GatedOutlet]) -> list[dict[str, Any]]:
 
 def stated(outlets: Iterable[GatedOutlet], abstain: AbstainSettings, *, chamber: bool = False) -> list[str]:
     """The same in words, a sentence each, and what must be known beside it."""
-    return [*_outlets(outlets, chamber), *_strangers(abstain)]
+    return [*stated_outlets(outlets, chamber=chamber), *_strangers(abstain)]
 
 
-def _outlets(outlets: Iterable[GatedOutlet], chamber: bool) -> Iterator[str]:
+def stated_outlets(outlets: Iterable[GatedOutlet], *, chamber: bool = False) -> Iterator[str]:
+    """What each outlet rests on, where it asks something of the model."""
     for outlet in outlets:
         gate = outlet.gate
         if isinstance(gate, PromiseGate) and gate.made is not None:
