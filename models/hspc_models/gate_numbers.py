@@ -176,13 +176,13 @@ class GateNumbers:
             "abstain": [abstain.min_score, abstain.min_views, abstain.known.limit if abstain.known else None],
         }
         basis = canonical_sha256(asked)
-        if gate.made is not None and gate.made.basis == basis:
-            return gate
         if question.rig_says:
             raise SettingsError(
                 f"{where}: no purity can be promised on a rig that the model was not calibrated for: "
                 + "; ".join(question.rig_says)
             )
+        if gate.made is not None and gate.made.basis == basis:
+            return gate
         return gate.model_copy(update={"made": self._made(where, gate, question, card, shares, basis)})
 
     def _made(

@@ -91,9 +91,8 @@ def test_a_promise_in_a_chamber_is_recorded_and_repeated(start: Start, config: P
     (made,) = summary["gates"]["promises"]
     assert made["class_name"] == "MPP" and 0 < made["threshold"] < 1 and "calibrated on cells filmed in flow" in err
     assert sum(summary["abstained"].values()) == summary["cells"]["abstained"]
-    with (tmp_path / "out" / "cells.csv").open(encoding="utf-8") as file:
-        cells = list(csv.DictReader(line for line in file if not line.startswith("#")))
-    taken = [float(cell["score:MPP"]) for cell in cells if cell["outlet"] == "all"]
+    picks = read_picking_list(tmp_path / "out" / "picking_list.json")
+    taken = [pick.scores[picks.classes.index("MPP")] for pick in picks.picks]
     assert taken and min(taken) >= made["threshold"] - 1e-3
     code, said, err = start("replay", tmp_path / "out" / "recording.h5", "--json").end()
     assert code == 0, err
