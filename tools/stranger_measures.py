@@ -2,10 +2,10 @@
 
     python tools/stranger_measures.py [--known 600] [--strangers 150] [--wrongly 0.05] [--seed 111]
 
-Three measures (`hspc_models.strangers`): 1 - best score, free energy, Mahalanobis distance of the features to the nearest
-class mean (means and covariance from 900 further cells). The limit of each is fitted on the known cells and judged on
-each kind of stranger. Of the kinds, training has seen `dead` and `doublet`, as cells that are to score every class
-alike; `bead` and `cluster` it never saw. Prints a line a kind and measure and, last, one JSON object.
+Three measures (`hspc_models.strangers`): 1 - best score, free energy, and the Mahalanobis distance of the features to
+the nearest class mean (means and covariance from 900 further cells). The limit of each is fitted on the known cells
+and judged on each kind of stranger. Of the kinds, training has seen `dead` and `doublet`, as cells that are to score
+every class alike; `bead` and `cluster` it never saw. Prints a line a kind and measure and, last, one JSON object.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> int:
         strange = measures((kind,), given.strangers, given.seed + 2)
         for measure in get_args(Measure):
             limit = stranger_limit(measure, known[measure], given.wrongly, strange[measure])
-            assert limit.found is not None and limit.area is not None
+            assert limit.found is not None and limit.area is not None, "there are strangers"
             found.setdefault(kind, {})[measure] = limit.to_json()
             print(f"{kind:8} {measure:12} found {limit.found.rate:.2f}  area {limit.area.value:.3f}", flush=True)
     print(json.dumps(found))
