@@ -37,6 +37,7 @@ from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
 from hspc_live.settings.sort import TimingSettings
 from hspc_live.stages.gate import check_gates
 from hspc_models.card import Card, check_fits, find_model, load_card
+from hspc_models.gate_numbers import GateNumbers
 from hspc_models.open_engine import open_engine
 
 
@@ -82,6 +83,26 @@ def model_card(settings: RunSettings) -> Card | None:
             return None
         case _:
             assert_never(settings.engine)
+
+
+def gate_numbers(engine: TorchEager | NullEngine) -> GateNumbers:
+    """What answers the gates that ask something of the model. Raises ModelError."""
+    match engine:
+        case TorchEager(model=model):
+            folder = find_model(model)
+            return GateNumbers(load_card(folder), folder)
+        case NullEngine():
+            return GateNumbers(None, None)
+        case _:
+            assert_never(engine)
+
+
+def resolve_gates(settings: RunSettings, *, recorded: bool = False) -> RunSettings:
+    """`settings` with promises, corrections and the stranger limit filled in; asked again it changes nothing.
+
+    `recorded`: settings of a run that has been. Raises SettingsError for what cannot be promised, ModelError.
+    """
+    return gate_numbers(settings.engine).flow(settings, recorded=recorded)
 
 
 def crop_geometry(card: Card | None) -> CropGeometry:
@@ -189,7 +210,11 @@ def sort_process(plan: RunPlan, role: str) -> None:
                 "geometry": {"size_px": geometry.size_px, "um_per_px": geometry.um_per_px},
                 "engine": engine.name,
             }
-            parts = SortParts(engine, sorter, clock, facts, partial(_arming_problems, plan, card))
+            numbers = gate_numbers(settings.engine)
+            if plan.live:
+                numbers.preload(settings.sort.close.views)
+            problems = partial(_arming_problems, plan, card)
+            parts = SortParts(engine, sorter, clock, facts, problems, numbers.flow)
             return await sort(child, parts)
         finally:  # also when the run is called off before it began
             if sorter is not None:

@@ -26,7 +26,7 @@ from hspc_live.settings.schema import NullEngine, TorchEager
 from hspc_live.settings.sort import Outlet, SortSettings
 from hspc_live.stages.gate import check_gates, features_asked
 from hspc_live.twin.chamber_truth import ChamberTruth
-from hspc_live.wiring import version, versions
+from hspc_live.wiring import gate_numbers, version, versions
 from hspc_models.card import Card, check_fits, find_model, load_card
 from hspc_models.open_engine import open_engine
 
@@ -62,6 +62,11 @@ def chamber_card(settings: ChamberRunSettings) -> Card | None:
             return None
         case _:
             assert_never(settings.engine)
+
+
+def resolve_chamber_gates(settings: ChamberRunSettings, *, recorded: bool = False) -> ChamberRunSettings:
+    """`settings` with promises, corrections and the stranger limit filled in, as `wiring.resolve_gates` does it."""
+    return gate_numbers(settings.engine).chamber(settings, recorded=recorded)
 
 
 def check_chamber_gates(settings: ChamberRunSettings, classes: tuple[str, ...]) -> None:

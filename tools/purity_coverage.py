@@ -23,7 +23,7 @@ from hspc_live.processes.virtual_twin import run_twin
 from hspc_live.settings.devices import SimulatedSorter
 from hspc_live.settings.load import load
 from hspc_live.settings.shipped import shipped_config
-from hspc_live.wiring import crop_geometry, model_card
+from hspc_live.wiring import crop_geometry, model_card, resolve_gates
 from hspc_models.open_engine import open_engine
 
 
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
     overrides = [f"sort.outlets.0.mode={arguments.mode}", *arguments.overrides]
-    settings = load(shipped_config("rigs/twin_flow"), overrides)
+    settings = resolve_gates(load(shipped_config("rigs/twin_flow"), overrides))
     card = model_card(settings)
     assert isinstance(settings.sorter, SimulatedSorter)
     engine = open_engine(settings.engine)

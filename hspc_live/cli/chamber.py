@@ -31,9 +31,17 @@ from hspc_live.report.chamber_evidence import RECORDING
 from hspc_live.report.picking_list import UM_DIGITS, write_picking_list
 from hspc_live.settings.chamber_run import ChamberRunSettings, MeasuredAffine
 from hspc_live.stages.field import NO_CELL
+from hspc_live.stages.gate_words import stated
 from hspc_live.twin.chamber_score import Listed, Revisit, score_listed, score_revisits
 from hspc_live.twin.chamber_truth import ChamberTruth
-from hspc_live.wiring_chamber import build_chamber, chamber_card, chamber_pipeline_id, chamber_recorder, chamber_remarks
+from hspc_live.wiring_chamber import (
+    build_chamber,
+    chamber_card,
+    chamber_pipeline_id,
+    chamber_recorder,
+    chamber_remarks,
+    resolve_chamber_gates,
+)
 
 SUMMARY = "summary.json"
 TARGETS = "pick_targets.json"
@@ -43,11 +51,13 @@ FRESH = ("listed", "listed_twice", "no_cell", "frame", "position_error_um", "pos
 
 def run_chamber(settings: ChamberRunSettings, *, revisit: bool, out: Path | None, as_json: bool) -> None:
     """Run, score against the twin's truth, write, print; then end with the run's error, if it has one."""
+    settings = resolve_chamber_gates(settings)
     if out is not None:
         make_out(out)
     card = chamber_card(settings)
     remarks = chamber_remarks(settings, card)
     say(remarks)
+    say_gates(settings)
     run = run_id()
     parts, devices = build_chamber(settings, recorders(settings, out, run))
     with FieldProgress() as listen, control_socket() as control:
@@ -77,6 +87,12 @@ def say(remarks: Sequence[str]) -> None:
     """Notes for the person at the keyboard."""
     for remark in remarks:
         progress.print(f"note: {remark}", style="yellow", markup=False)
+
+
+def say_gates(settings: ChamberRunSettings) -> None:
+    """What the gates rest on."""
+    for sentence in stated(settings.sort.outlets, settings.sort.abstain, chamber=True):
+        progress.print(sentence, markup=False)
 
 
 def finish(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hspc_live.cli.chamber import finish, recorders, say
+from hspc_live.cli.chamber import finish, recorders, say, say_gates
 from hspc_live.cli.chamber_progress import FieldProgress
 from hspc_live.cli.execute import make_out
 from hspc_live.core.chamber import Phase
@@ -17,7 +17,13 @@ from hspc_live.processes.chamber import ChamberRun
 from hspc_live.recording.chamber_reader import open_chamber
 from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.load import AnyRun, load_run, load_run_text
-from hspc_live.wiring_chamber import build_chamber_replay, chamber_card, chamber_pipeline_id, chamber_remarks
+from hspc_live.wiring_chamber import (
+    build_chamber_replay,
+    chamber_card,
+    chamber_pipeline_id,
+    chamber_remarks,
+    resolve_chamber_gates,
+)
 
 DIFFERENT = "version, model or settings, as they are read now, are not those of the run"
 ELSEWHERE = "settings, model and version are the same: program or machine are others"
@@ -47,7 +53,7 @@ def replay_chamber(
         first_id = opened.attributes["pipeline_id"]
         revisit = bool(opened.numbers(Phase.REVISIT))
         um_per_px = opened.facts.camera.um_per_px
-    settings = _settings(recording, own, config, overrides)
+    settings = resolve_chamber_gates(_settings(recording, own, config, overrides), recorded=config is None)
     if out is not None:
         make_out(out)
     run, card = run_id(), chamber_card(settings)
@@ -55,6 +61,7 @@ def replay_chamber(
     parts, source = build_chamber_replay(settings, recording, recorders(settings, out, run))
     remarks = chamber_remarks(settings, card, um_per_px)
     say(remarks)
+    say_gates(settings)
     with FieldProgress() as listen:
         report = asyncio.run(ChamberRun(parts, settings, revisit=revisit, listen=listen).run())
     told_otherwise = config is not None or bool(overrides)

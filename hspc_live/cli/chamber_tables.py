@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hspc_live.cli.output import percent, screen
+from hspc_live.cli.output import percent, promised, screen
 from hspc_live.cli.tables import counted, facts, ledgers
 from hspc_live.report.chamber_words import LEFT_OUT, OUTCOMES, seen_as
 from hspc_live.stages.field import NO_CELL
@@ -40,6 +40,10 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{found['found']} of {found['cells']} single cells found, {found['listed_twice']} listed twice",
         )
         yield "consistency rate", f"{percent(found['consistency_rate'])}, n = {found['n']}"
+    if summary.get("abstained"):
+        yield "abstained on", counted(summary["abstained"])
+    for made in (summary.get("gates") or {}).get("promises", ()):
+        yield f"promised, {made['outlet']}", promised(made)
     if summary["alarms"]:
         yield "alarms", counted(summary["alarms"])
     books = summary["ledger"]

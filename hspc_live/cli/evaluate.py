@@ -56,6 +56,14 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="What the model was trained on: copies of those crops are counted."),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Keep these cells beside the model: promises of purity and the limit of strangeness will rest on "
+            "them. They must be cells that it has not learnt from; --trained-on checks that.",
+        ),
+    ] = False,
     um_per_px: UmPerPx = None,
     as_json: Json = False,
 ) -> None:
@@ -74,8 +82,12 @@ def evaluate(
     other = None if beside is None else told.read(beside, card)
     training = None if trained_on is None else (trained_on, told.read(trained_on, card))
     run = _Run(card, network, data, crops, only)
+    if calibrate:
+        run.check_calibrates(folder)
     make_out(out)
     metrics = run.metrics(training)
+    if calibrate:
+        metrics["calibrated"] = run.calibrate(folder, metrics["overlap"])
     if second is not None:
         metrics["against"] = run.against(*second, crops, only)
     if beside is not None and other is not None:
@@ -161,6 +173,21 @@ class _Run:
             "notes": list(chosen.notes),
             "warnings": list(doubts(found, controls, overlap, chosen, card)),
         }
+
+    def check_calibrates(self, folder: Path) -> None:
+        """Refuse crops that no promise can rest on, before anything is scored."""
+        from hspc_models.recalibrate import check_calibrates
+
+        check_calibrates(folder, self._card, self._crops, self.chosen)
+
+    def calibrate(self, folder: Path, overlap: dict[str, Any]) -> dict[str, Any]:
+        """Keep the judged cells beside the card; what the card says of them now."""
+        from hspc_models.recalibrate import recalibrate
+
+        card = recalibrate(folder, self._card, self.chosen, self._raw, self._stranger_raw, overlap)
+        assert card.calibration is not None and card.strangers is not None, "just made"
+        kept = {"calibration": card.calibration, "strangers": card.strangers}
+        return {"folder": str(folder), **{name: one.model_dump(mode="json") for name, one in kept.items()}}
 
     def against(self, card: Card, network: CellNet, crops: LabelledCrops, only: list[str] | None) -> dict[str, Any]:
         """A second model on the same cells, brought to its own geometry."""
@@ -291,6 +318,8 @@ def _rows(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if (against := metrics.get("against")) is not None:
         one = against["comparison"]
         yield f"{against['models'][1]} minus this", f"{one['difference']['value']:+.3f}, p = {one['p']:.2g}"
+    if (kept := metrics.get("calibrated")) is not None:
+        yield "calibrated", f"{sum(kept['calibration']['counts'])} cells kept in {kept['folder']}"
     for note in metrics["notes"]:
         yield "note", note
 

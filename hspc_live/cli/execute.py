@@ -26,7 +26,7 @@ from hspc_live.recording.inspect import summarise as inspect
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint, open_router, private_folder
 from hspc_live.wire.ring import pixel_folder
-from hspc_live.wiring import settings_json, targets
+from hspc_live.wiring import resolve_gates, settings_json, targets
 
 RECORDING = "recording.rtdc"
 TRUTH = "truth.npz"
@@ -86,7 +86,7 @@ def new_recording(settings: RunSettings, out: Path | None) -> Path | None:
 
 def execute(order: Order, listen: Listener) -> Outcome:
     """Run it. Raises what kept the run from starting; what went wrong later is in the outcome's `error`."""
-    settings = order.settings
+    settings = resolve_gates(order.settings)
     recording = new_recording(settings, order.out)
     truth = order.out / TRUTH if order.out is not None and order.keep_truth else None
     diary = order.out / DIARY if order.out is not None and order.live and settings.sorter.kind != "none" else None
@@ -137,6 +137,7 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         "run": run,
         **sort["ledgers"],
         "classes": sort["classes"],
+        "abstained": sort["abstained"],
         "latency_ms": {**sort["latency_ms"], "from": sort["latency_from"]},
         "deadline": sort["deadline"],
         "ledger": sort["ledger"],

@@ -25,10 +25,17 @@ from hspc_live.settings.load import load_run
 from hspc_live.settings.schema import Engine, NullEngine, RunSettings
 from hspc_live.settings.shipped import shipped_configs
 from hspc_live.stages.gate import check_gates
+from hspc_live.stages.gate_words import promises, stated
 from hspc_live.wire.links import private_folder
 from hspc_live.wire.ring import pixel_folder
-from hspc_live.wiring import arming_problems, model_card, this_pipeline_id, version
-from hspc_live.wiring_chamber import chamber_card, chamber_pipeline_id, chamber_remarks, check_chamber_gates
+from hspc_live.wiring import arming_problems, model_card, resolve_gates, this_pipeline_id, version
+from hspc_live.wiring_chamber import (
+    chamber_card,
+    chamber_pipeline_id,
+    chamber_remarks,
+    check_chamber_gates,
+    resolve_chamber_gates,
+)
 from hspc_models.card import Card, find_model, load_card
 
 PACKAGES = ("numpy", "torch", "opencv-python-headless", "h5py", "hdf5plugin", "pyzmq", "msgspec", "pydantic", "dclab")
@@ -43,12 +50,12 @@ def check(
     settings = load_run(config, set_ or [])
     if isinstance(settings, ChamberRunSettings):
         mode: str = settings.mode
-        card = chamber_card(settings)
+        card, settings = chamber_card(settings), resolve_chamber_gates(settings)
         if (classes := _classes(settings.engine, card)) is not None:
             check_chamber_gates(settings, classes)
         identity, remarks, would = chamber_pipeline_id(settings, card), chamber_remarks(settings, card), "note"
     else:
-        mode, card = "flow", model_card(settings)
+        mode, card, settings = "flow", model_card(settings), resolve_gates(settings)
         if (classes := _classes(settings.engine, card)) is not None:
             check_gates(settings.sort, classes)
         identity, remarks = this_pipeline_id(settings, card), list(arming_problems(settings, card, None))
@@ -61,12 +68,15 @@ def check(
         "model": card.name if card is not None else None,
         "classes": list(card.classes) if card is not None else None,
         "remarks": remarks,
+        "promises": promises(settings.sort.outlets),
     }
     if as_json:
         emit(result)
         return
     known = "" if card is None else f"; model {card.name}: {', '.join(card.classes)}"
     screen.print(f"{config}: valid, for a {mode}{known}", markup=False, soft_wrap=True)
+    for sentence in stated(settings.sort.outlets, settings.sort.abstain, chamber=mode == "chamber"):
+        screen.print(f"  {sentence}", markup=False, soft_wrap=True)
     for remark in remarks:
         screen.print(f"  {would}: {remark}", markup=False, soft_wrap=True)
 

@@ -112,6 +112,10 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         rate = percent(model["consistency_rate"]) + interval(model["consistency_interval"])
         yield "consistency rate", f"{rate}, n = {model['n']}"
     yield "cells by class", ", ".join(f"{name} {count}" for name, count in summary["classes"].items())
+    if summary.get("abstained"):
+        yield "abstained on", counted(summary["abstained"])
+    for made in (summary.get("gates") or {}).get("promises", ()):
+        yield f"promised, {made['outlet']}", promised(made)
     yield from latency_rows(summary["latency_ms"])
     met = summary["deadline"]["met_fraction"]
     slow = met is not None and met < MANY
@@ -128,6 +132,16 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from (("disarmed", reason) for reason in summary["disarmed"])
     yield from (("note", warning) for warning in summary["warnings"])
     yield "decisions", f"{summary['decisions_sha256'][:16]}…"
+
+
+def promised(made: Mapping[str, Any]) -> str:
+    """A promise of purity in a line (`gate_words.promises`)."""
+    kept = made["kept"]
+    return (
+        f"{100 * made['purity']:.3g} % {made['class_name']} among the wanted cells, with "
+        f"{100 * made['confidence']:.3g} % confidence: score from {made['threshold']:.4f}, keeping "
+        f"{percent(kept['rate'])}{interval((kept['low'], kept['high']))} of this class"
+    )
 
 
 def latency_rows(latency: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,8 @@ from hspc_live.settings.load import load, load_run, load_text
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.shipped import shipped_config
 from hspc_live.stages.gate import check_gates
-from hspc_live.wiring import model_card, model_remarks
+from hspc_live.stages.gate_words import stated
+from hspc_live.wiring import model_card, model_remarks, resolve_gates
 from hspc_models.card import Card
 
 SUMMARY = "summary.json"
@@ -46,7 +47,7 @@ def demo(
     """Sort simulated cells: the whole loop on the digital twin with the shipped model, nothing to configure."""
     overrides = [f"camera.twin.seed={seed}", *(set_ or [])]
     settings = load(shipped_config("rigs/twin_flow"), overrides)
-    card = _checked_card(settings)
+    settings, card = _checked(settings)
     new_recording(settings, out)  # nothing is promised before it is known that the run can be kept
     say_prediction(settings, card, seconds_, armed=True)
     with _Folder(out) as folder:
@@ -92,7 +93,7 @@ def run(
     if isinstance(settings.camera, LoopedCamera):
         raise SettingsError(f"{config}: camera.kind is looped; use `hspc-live bench pipeline --config {config}`")
     duration = seconds(for_)
-    card = _checked_card(settings)
+    settings, card = _checked(settings)
     new_recording(settings, out)
     if duration is not None:
         say_prediction(settings, card, duration, armed=arm)
@@ -156,6 +157,8 @@ def replay(
     else:
         settings = load(shipped_config("replay_rtdc"), overrides)
     settings = _as_replay(settings, recording, workers, um_per_px, fps)
+    settings = resolve_gates(settings, recorded=config is None and own is not None)
+    _say_gates(settings)
     remarks = model_remarks(settings, model_card(settings), info.um_per_px)
     for remark in remarks:
         progress.print(f"note: {remark}", style="yellow", markup=False)
@@ -188,12 +191,19 @@ def _as_replay(
     return settings.model_copy(update={"camera": camera, "pipeline": pipeline, "sorter": sorter, "record": record})
 
 
-def _checked_card(settings: RunSettings) -> Card | None:
-    """The model's card, once it is known to serve the gates. Raises SettingsError, ModelError."""
+def _checked(settings: RunSettings) -> tuple[RunSettings, Card | None]:
+    """Settings with the gates' numbers, and the model's card, known to serve the gates. SettingsError, ModelError."""
     card = model_card(settings)
+    settings = resolve_gates(settings)
     if card is not None:
         check_gates(settings.sort, card.classes)
-    return card
+    _say_gates(settings)
+    return settings, card
+
+
+def _say_gates(settings: RunSettings) -> None:
+    for sentence in stated(settings.sort.outlets, settings.sort.abstain):
+        progress.print(sentence, markup=False)
 
 
 def say_prediction(settings: RunSettings, card: Card | None, duration: float, *, armed: bool) -> None:

@@ -14,7 +14,7 @@ from hspc_live.recording.reader import open_recording
 from hspc_live.recording.tables import cell_records
 from hspc_live.settings.devices import SimulatedCamera
 from hspc_live.settings.schema import RunSettings
-from hspc_live.settings.sort import Outlet, ScoreGate
+from hspc_live.settings.sort import MadePromise, Outlet, PromiseGate, ScoreGate
 from hspc_live.settings.twin import TwinFlowSettings
 from hspc_live.stages.predict import Prediction, PredictionInputs, predict, table_at
 from hspc_live.twin.pulses import read_diary
@@ -30,8 +30,13 @@ def predicted(settings: RunSettings, card: Card | None, seconds: float) -> Predi
         return None
     outlet = outlets[0]
     threshold = settings.sort.abstain.min_score
-    if isinstance(outlet.gate, ScoreGate):
-        threshold = max(threshold, outlet.gate.min)
+    match outlet.gate:
+        case ScoreGate(score="corrected"):
+            return None  # the card's table is of thresholds on the model's own scores
+        case ScoreGate(min=least):
+            threshold = max(threshold, least)
+        case PromiseGate(made=MadePromise(threshold=least)):
+            threshold = max(threshold, least)
     table = card.cell_confusion
     pulse_ms = _pulse_ms(settings)
     population = settings.population

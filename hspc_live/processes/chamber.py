@@ -30,6 +30,7 @@ from hspc_live.settings.sort import Outlet
 from hspc_live.stages.affine import Affine
 from hspc_live.stages.chamber_verdicts import close_cells, decisions_sha256, judge_objects, wanted
 from hspc_live.stages.gate import GateSet
+from hspc_live.stages.gate_words import promises
 from hspc_live.stages.mosaic import Calibrated, Mosaic, build_mosaic
 from hspc_live.stages.picking import PickingList, make_picking_list
 from hspc_live.stages.tiling import footprint, reachable
@@ -211,6 +212,8 @@ class ChamberRun:
                 "settling_ms": _median([visit.settled.waited_ns / 1e6 for visit in self._visits]),
             },
             "classes": {name: said[name] for name in self._classes},
+            "abstained": dict(sorted(self._found.books.doubts.items())),
+            "gates": {"promises": promises(self._outlets.values())},
             "decisions_sha256": decisions_sha256(cells),
             "picking": {
                 "complete": len(self._visits) == len(facts.plan),

@@ -22,8 +22,10 @@ from hspc_live.processes.self_test import Findings
 from hspc_live.settings.consistency import contradictions
 from hspc_live.settings.document import dotted
 from hspc_live.settings.load import load_outlets
+from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.sort import Outlet
 from hspc_live.stages.gate import EditGates
+from hspc_live.stages.gate_words import promises, stated_outlets
 from hspc_live.stages.sort_core import SortCore
 from hspc_live.wire.messages import Answer, ArmNow, AskStatus, DisarmNow, RecorderGone, SetGates
 
@@ -42,6 +44,7 @@ class Operator:
         feed: Callable[[Event | EditGates], object],
         findings: Callable[[], Findings],
         clock: Clock,
+        resolve: Callable[[RunSettings], RunSettings],
     ) -> None:
         self._child = child
         self._core = core
@@ -49,6 +52,7 @@ class Operator:
         self._scribe = scribe
         self._feed = feed
         self._findings = findings
+        self._resolve = resolve
         self._clock = clock  # of what is noted; in replay it is virtual, patience never is
         self._ending: str | None = None  # why nothing is armed and no gate is set any more
         self._wish: tuple[ArmNow, int] | None = None  # waits for the self-test until that time
@@ -102,7 +106,11 @@ class Operator:
         """For the summary."""
         return {
             "arming_refused": self._refused,
-            "gates": {"revision": self._core.gate_revision, "edits": self._gates},
+            "gates": {
+                "revision": self._core.gate_revision,
+                "edits": self._gates,
+                "promises": promises(self._core.outlets),
+            },
         }
 
     def _try_to_arm(self, wish: ArmNow, until_ns: int) -> None:
@@ -144,18 +152,19 @@ class Operator:
         text = f"gates, revision {made['revision']}: in force from frame {made['first_frame']}, set by {by}"
         self._child.say("gates", text)
         self._scribe.note("gates", json.dumps(made), self._clock.now_ns())
-        self._answer(asked_by, text)
+        self._answer(asked_by, "; ".join((text, *stated_outlets(wanted))))
 
     def _checked(self, outlets: tuple[Outlet, ...]) -> tuple[Outlet, ...]:
-        """`outlets`, if they can stand among the run's other settings. Raises SettingsError."""
+        """`outlets`, numbers filled in, if they can stand among the run's other settings. Raises SettingsError."""
         settings = self._child.plan.settings
         edited = settings.model_copy(update={"sort": settings.sort.model_copy(update={"outlets": outlets})})
         if wrong := contradictions(edited):
             raise SettingsError("; ".join(f"{dotted(path)}: {text}" for path, text in wrong))
-        return outlets
+        return self._resolve(edited).sort.outlets
 
     def _status(self) -> dict[str, Any]:
         standing = {"armed": self._core.armed, "alarms": self._core.alarms, "gate_revision": self._core.gate_revision}
+        standing["promises"] = promises(self._core.outlets)
         ledgers = self._core.ledger.to_json()
         return {**standing, "waits_to_arm": self._wish is not None, **ledgers, "classes": self._core.classes}
 

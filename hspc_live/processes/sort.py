@@ -46,6 +46,7 @@ from hspc_live.processes.scribe import Scribe
 from hspc_live.processes.segment_worker import decode_results
 from hspc_live.processes.self_test import Findings, SelfTest, engine_problem
 from hspc_live.processes.tally import Tally
+from hspc_live.settings.schema import RunSettings
 from hspc_live.stages.gate import EditGates
 from hspc_live.stages.sort_core import SortCore
 from hspc_live.wire.codec import Decoder, encode
@@ -58,13 +59,17 @@ ACQUIRE = b"acquire"
 
 @dataclass(frozen=True, slots=True)
 class SortParts:
-    """What wiring hands to this process. `problems` gives the reasons not to arm; `clock` is virtual in replay."""
+    """What wiring hands to this process. `problems` gives the reasons not to arm; `clock` is virtual in replay.
+
+    `resolve` fills in what gates set in mid-run ask of the model; it raises SettingsError for what cannot be promised.
+    """
 
     engine: Engine
     sorter: Sorter | None
     clock: Clock
     facts: dict[str, Any]
     problems: Callable[[CameraInfo], tuple[str, ...]]
+    resolve: Callable[[RunSettings], RunSettings]
 
 
 class Sort:
@@ -94,7 +99,7 @@ class Sort:
         self._fed = 0
         self._self_test = SelfTest(self._camera, settings.sort.timing.max_clock_error_ms)
         self._operator = Operator(
-            child, self._core, self._sorter, self._scribe, self._feed, self._findings, parts.clock
+            child, self._core, self._sorter, self._scribe, self._feed, self._findings, parts.clock, parts.resolve
         )
         problem = None
         if parts.sorter is not None and plan.live:
@@ -350,6 +355,7 @@ class Sort:
         report["ledger"] = {"balanced": not violations, "violations": violations}
         report["deadline"] = {"met_fraction": ledger.met_fraction, "met": ledger.gated, "missed": ledger.late}
         report["classes"] = dict(self._core.classes)
+        report["abstained"] = ledger.doubts
         report["stream_error"] = self._stream_ended.error if self._stream_ended is not None else "stopped"
         report["captured_by_acquire"] = self._stream_ended.captured if self._stream_ended is not None else None
         report |= self._operator.report()

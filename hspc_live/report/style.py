@@ -49,6 +49,7 @@ REJECT_WORDS: Final = {
 REASON_WORDS: Final = {
     "few_views": "seen too seldom",
     "low_score": "not sure enough",
+    "stranger": "taken for a stranger",
     "no_gate": "no gate wants it",
     "coincidence": "a neighbour would come along",
     "late": "too late",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hspc_live.settings.chamber_run import ChamberRunSettings, GivenAffine
-from hspc_live.settings.consistency import Problem, engine_problems
+from hspc_live.settings.consistency import Problem, engine_problems, population_problems
 
 FLATTEST = 1e-3
 UM_PER_PX = 1e-3, 1e3
@@ -24,6 +24,7 @@ def chamber_contradictions(settings: ChamberRunSettings) -> list[Problem]:
         _outlets,
         _crowd,
         engine_problems,
+        population_problems,
     )
     return [problem for check in checks for problem in check(settings)]
 

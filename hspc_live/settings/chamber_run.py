@@ -13,7 +13,7 @@ from hspc_live.settings.base import Section
 from hspc_live.settings.chamber import ChamberSettings
 from hspc_live.settings.chamber_twin import TwinChamberSettings
 from hspc_live.settings.devices import RigSettings
-from hspc_live.settings.schema import Engine, RecordSettings, TorchEager
+from hspc_live.settings.schema import DeclaredShares, Engine, RecordSettings, TorchEager
 from hspc_live.settings.segment import SegmentSettings
 from hspc_live.settings.sort import AbstainSettings, Gate
 
@@ -96,6 +96,7 @@ class ChamberRunSettings(Section):
     segment: SegmentSettings = SegmentSettings()
     engine: Engine = TorchEager()
     sort: PickGates = PickGates()
+    population: DeclaredShares = DeclaredShares()
     chamber: ChamberSettings = ChamberSettings()
     second_visit: SecondVisit = SecondVisit()
     record: RecordSettings = RecordSettings()

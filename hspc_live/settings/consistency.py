@@ -28,7 +28,7 @@ def contradictions(settings: RunSettings) -> list[Problem]:
         _rig,
         _camera,
         engine_problems,
-        _population,
+        population_problems,
     )
     return [problem for check in checks for problem in check(settings)]
 
@@ -127,7 +127,8 @@ def engine_problems(settings: RunSettings | ChamberRunSettings) -> Iterator[Prob
                 yield ("engine", "buckets"), "must be batch sizes of at least 1, growing, each once"
 
 
-def _population(settings: RunSettings) -> Iterator[Problem]:
+def population_problems(settings: RunSettings | ChamberRunSettings) -> Iterator[Problem]:
+    """What contradicts itself, or the engine, in the declared population."""
     population = settings.population
     at: KeyPath = ("population", "prevalence")
     for name, share in population.prevalence.items():

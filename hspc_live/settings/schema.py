@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,21 +33,26 @@ class NullEngine(Section):
 Engine = Annotated[TorchEager | NullEngine, Field(discriminator="kind")]
 
 
-class PopulationSettings(Section):
-    """What the sample is believed to be, declared before the run. Predicted purity rests on it."""
+class DeclaredShares(Section):
+    """What the sample is believed to be, declared before the run. Promises and corrected scores rest on it."""
 
     prevalence: dict[str, float] = Field(default_factory=dict, description="share of each class among the cells")
     strangers: float = Field(0.0, ge=0, lt=1, description="share of accepted objects that are none of the classes")
+
+    @model_validator(mode="after")
+    def _sums(self) -> Self:
+        if self.prevalence and abs(sum(self.prevalence.values()) - 1.0) > 1e-3:
+            raise ValueError(f"prevalence must sum to 1, not {sum(self.prevalence.values()):g}")
+        return self
+
+
+class PopulationSettings(DeclaredShares):
+    """What the sample in a flow is believed to be, declared before the run. Predicted purity rests on it, too."""
+
     events_per_s: float = Field(10.0, gt=0, description="objects of all kinds a second, at the junction")
     classified: float = Field(
         0.8, gt=0, le=1, description="share of all objects that come to a verdict (no debris, not cut off, not blurred)"
     )
-
-    @model_validator(mode="after")
-    def _sums(self) -> PopulationSettings:
-        if self.prevalence and abs(sum(self.prevalence.values()) - 1.0) > 1e-3:
-            raise ValueError(f"prevalence must sum to 1, not {sum(self.prevalence.values()):g}")
-        return self
 
 
 class SampleSettings(Section):

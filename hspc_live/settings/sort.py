@@ -28,13 +28,73 @@ class CloseSettings(Section):
     decision_line_um: float = Field(220.0, gt=0, description="x past which a cell is closed whatever it has")
 
 
+class Correction(Section):
+    """What corrected scores are made with, filled in when the settings are checked against the model.
+
+    A score is multiplied by its class's factor (declared share by the share under which the model's scores hold), then
+    all are divided by their sum. `basis` is a hash of all that the factors follow from.
+    """
+
+    factors: dict[str, float]
+    basis: str
+
+
 class ScoreGate(Section):
-    """Passes a cell whose score for `class` is at least `min`, and whose best class it is if `top` is set."""
+    """Passes a cell whose score for `class` is at least `min`, and whose best class it is if `top` is set.
+
+    `score: corrected` judges the scores as they would be in the declared population (`population.prevalence`).
+    """
 
     kind: Literal["score"] = "score"
     class_name: str
     min: float = Field(0.34, ge=0, le=1)
     top: bool = True
+    score: Literal["model", "corrected"] = "model"
+    correction: Correction | None = Field(None, description="filled in by the program; leave it out")
+
+
+class ShareSeen(Section):
+    """A share among `n` calibration cells, with its 95 % interval."""
+
+    rate: float
+    low: float
+    high: float
+    n: int
+
+
+class MadePromise(Section):
+    """The threshold that a promise came to and what it rests on, filled in when the settings are checked.
+
+    `seen` is the share of the class among the calibration cells above the threshold, as they come; `kept` the share of
+    the class that is above it: the yield. Of both only the purity that was asked for is promised. `tested` counts the
+    cells that it rests on. `basis` is a hash of all that was asked, and of which model: ask otherwise, and it is made
+    anew.
+    """
+
+    threshold: float = Field(ge=0, le=1)
+    seen: ShareSeen
+    kept: ShareSeen
+    tested: int
+    method: str
+    data: str
+    taken: Literal["flow", "crops"]
+    calibration_sha256: str
+    basis: str
+
+
+class PromiseGate(Section):
+    """Passes cells of best class `class` with such scores that, of what it passes, a share of `purity` is of the class.
+
+    The threshold is found in the model's calibration cells (`hspc_models.promise`): with a chance of `confidence` over
+    their draw the purity is kept, in the declared population. It must be an outlet's whole gate, and no outlet tried
+    before may take part of its cells.
+    """
+
+    kind: Literal["promise"]
+    class_name: str
+    purity: float = Field(gt=0, lt=1)
+    confidence: float = Field(0.95, gt=0, lt=1)
+    made: MadePromise | None = Field(None, description="filled in by the program; leave it out")
 
 
 class RangeGate(Section):
@@ -86,7 +146,8 @@ class NotGate(Section):
 
 
 Gate = Annotated[
-    ScoreGate | RangeGate | PolygonGate | TopPercentGate | AndGate | OrGate | NotGate, Field(discriminator="kind")
+    ScoreGate | PromiseGate | RangeGate | PolygonGate | TopPercentGate | AndGate | OrGate | NotGate,
+    Field(discriminator="kind"),
 ]
 AndGate.model_rebuild()
 OrGate.model_rebuild()
@@ -111,11 +172,29 @@ class OutletsSection(Section):
     outlets: tuple[Outlet, ...]
 
 
+class KnownStrangers(Section):
+    """The model's limit of strangeness, filled in when the settings are checked against the model.
+
+    None for a model that has none. At most `wrongly` of known cells are taken for strangers. `basis` is a hash of the
+    model and of how many looks it combines.
+    """
+
+    measure: Literal["max_score"] = "max_score"
+    limit: float | None
+    wrongly: float | None
+    basis: str
+
+
 class AbstainSettings(Section):
     """When the classifier's word is not taken."""
 
     min_score: float = Field(0.34, ge=0, le=1, description="best combined score below which a cell is abstained on")
     min_views: int = Field(1, ge=1, description="scored views a verdict needs")
+    strangers: Literal["auto", "abstain", "ignore"] = Field(
+        "auto",
+        description="cells that seem to be of no class of the model; auto: abstain if the model's card has a limit",
+    )
+    known: KnownStrangers | None = Field(None, description="filled in by the program; leave it out")
 
 
 class TimingSettings(Section):

@@ -19,8 +19,8 @@ from typing import Any
 
 from hspc_live.core.chamber import GLOW, ChamberCell, ChamberOutcome
 from hspc_live.core.values import Classification
-from hspc_live.settings.sort import AbstainSettings, Outlet, ScoreGate
-from hspc_live.stages.gate import GateSet, leaves
+from hspc_live.settings.sort import AbstainSettings, Outlet, PromiseGate, ScoreGate
+from hspc_live.stages.gate import GateSet, doubt, leaves
 from hspc_live.stages.ledger import FrameBook, ViewBook
 from hspc_live.stages.mosaic import Seen
 from hspc_live.stages.picking import PickingList, Wanted
@@ -67,8 +67,8 @@ def judge_objects(
             continue
         best = max(scores)
         said = Classification(seen.number, scores, classes[scores.index(best)], 1)
-        if best < abstain.min_score:
-            judged.append(Judged(seen, ChamberOutcome.ABSTAINED, "low_score", None, said, features))
+        if (unsure := doubt(best, 1, abstain)) is not None:
+            judged.append(Judged(seen, ChamberOutcome.ABSTAINED, unsure, None, said, features))
             continue
         outlet = gates.decide(scores, features)
         outcome, reason = (ChamberOutcome.PASSED, "no_gate") if outlet is None else (None, "gate")
@@ -90,7 +90,11 @@ def wanted(
     for one in judged:
         if one.outcome is None and one.outlet is not None and one.classification is not None:
             scores = one.classification.scores
-            asked = [leaf.class_name for leaf in leaves(outlets[one.outlet].gate) if isinstance(leaf, ScoreGate)]
+            asked = [
+                leaf.class_name
+                for leaf in leaves(outlets[one.outlet].gate)
+                if isinstance(leaf, ScoreGate | PromiseGate)
+            ]
             rank = max((scores[classes.index(name)] for name in asked), default=max(scores))
             diameter_um = one.features["diameter_um"]
             predicted = one.classification.predicted
@@ -144,6 +148,7 @@ class ChamberBooks:
     outcomes: Counter[ChamberOutcome] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     unresolved: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
     objects: int = 0
 
     def close(self, cells: Iterable[ChamberCell]) -> None:
@@ -154,6 +159,8 @@ class ChamberBooks:
                 self.left_out[cell.reason] += 1
             elif cell.outcome is ChamberOutcome.UNRESOLVED:
                 self.unresolved[cell.reason] += 1
+            elif cell.outcome is ChamberOutcome.ABSTAINED:
+                self.doubts[cell.reason] += 1
 
     def violations(self) -> list[str]:
         """The equations that do not hold, in words; empty if all do."""
@@ -164,6 +171,7 @@ class ChamberBooks:
             ("cells: tracked", self.objects, cells.total()),
             ("cells: left out", cells[ChamberOutcome.LEFT_OUT], self.left_out.total()),
             ("cells: unresolved", cells[ChamberOutcome.UNRESOLVED], self.unresolved.total()),
+            ("cells: abstained", cells[ChamberOutcome.ABSTAINED], self.doubts.total()),
         )
         return [f"{name} {left}, but {right} are booked" for name, left, right in sides if left != right]
 

@@ -21,7 +21,7 @@ from hspc_live.core.events import Action, Closed, Command, Gated
 from hspc_live.core.values import CellRecord, Classification, Detection, GateDecision, SortCommand
 from hspc_live.settings.sort import Outlet, SortMode, SortSettings
 from hspc_live.stages.cell import OUTCOMES, Cell, State, Step
-from hspc_live.stages.gate import FEATURES, GateSet, combine
+from hspc_live.stages.gate import FEATURES, GateSet, combine, doubt
 from hspc_live.stages.junction import Crossings, Pulses, overlaps
 from hspc_live.stages.ledger import Ledger
 from hspc_live.stages.timing import JunctionTiming
@@ -241,10 +241,9 @@ class Decider:
         cell.classification = Classification(cell.number, scores, predicted, len(rows))
         cell.decided_ns = now
         self._ledger.gated += 1
-        if len(rows) < self._abstain.min_views:
-            step, reason = Step.ABSTAIN, "few_views"
-        elif best < self._abstain.min_score:
-            step, reason = Step.ABSTAIN, "low_score"
+        unsure = doubt(best, len(rows), self._abstain)
+        if unsure is not None:
+            step, reason = Step.ABSTAIN, unsure
         else:
             self.tally[predicted] += 1
             cell.outlet = gates.decide(scores, cell.features)

@@ -9,33 +9,32 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from hspc_live.core.chamber import GLOW
-from hspc_live.core.errors import SettingsError
-from hspc_live.core.values import Detection
 from hspc_live.settings.sort import (
+    AbstainSettings,
     AndGate,
     Gate,
     NotGate,
     OrGate,
     Outlet,
     PolygonGate,
+    PromiseGate,
     RangeGate,
     ScoreGate,
-    SortSettings,
     TopPercentGate,
 )
+from hspc_live.stages.gate_checks import check_gates as check_gates
+from hspc_live.stages.gate_tree import FEATURES as FEATURES
+from hspc_live.stages.gate_tree import SCORE_PREFIX, asks, places
+from hspc_live.stages.gate_tree import features_asked as features_asked
+from hspc_live.stages.gate_tree import leaves as leaves
 
 SMALLEST_SCORE = 1e-7
 """Scores are clipped here before their logarithm is taken: one view's zero shall not veto all others."""
 
-FEATURES = tuple(name for name in Detection._fields if name != "reject")
-SCORE_PREFIX = "score:"
-
-Leaf = ScoreGate | RangeGate | PolygonGate | TopPercentGate
 Scores = tuple[float, ...]
 Judge = Callable[[Scores, Mapping[str, float]], bool]
 
@@ -69,54 +68,25 @@ def usable(row: Sequence[float]) -> bool:
     return 0.0 < total < math.inf
 
 
-def leaves(gate: Gate) -> Iterator[Leaf]:
-    """The elementary gates of a tree, in the order in which they are written."""
-    match gate:
-        case AndGate() | OrGate():
-            for member in gate.of:
-                yield from leaves(member)
-        case NotGate():
-            yield from leaves(gate.of)
-        case ScoreGate() | RangeGate() | PolygonGate() | TopPercentGate():
-            yield gate
-        case _:
-            assert_never(gate)
+def corrected(scores: Scores, factors: Sequence[float]) -> Scores:
+    """Scores in another population, by Bayes' rule (Saerens et al., *Neural Computation* 14:21, 2002, eq. 2.4).
 
-
-def features_asked(gate: Gate) -> Iterator[str]:
-    """The features that a tree of gates looks at, scores by `score:<class>`, in the order in which they are written."""
-    for leaf in leaves(gate):
-        yield from _asks(leaf)
-
-
-def check_gates(settings: SortSettings, classes: tuple[str, ...], channels: tuple[str, ...] | None = None) -> None:
-    """Refuse gates that the model cannot serve or that contradict themselves.
-
-    `channels` are those of fluorescence that are measured on every cell; None in a flow, where there is none.
-    Raises SettingsError naming the outlet, and for an unknown class both the gate's class and the model's classes, for
-    an unknown channel both the gate's channel and those that are measured.
+    `factors` are, by class, the share there divided by the share under which the scores hold. Scores that no class
+    with a share there explains are returned as zeros: no gate wants such a cell.
     """
-    names = [outlet.name for outlet in settings.outlets]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(f"sort.outlets: two outlets are called '{name}'; give each its own name")
-    if settings.abstain.min_views > settings.close.views:
-        raise SettingsError(
-            f"sort.abstain.min_views: a verdict needs {settings.abstain.min_views} views, "
-            f"but a cell is closed after {settings.close.views} (sort.close.views)"
-        )
-    for outlet in settings.outlets:
-        where = f"sort.outlets, gate of outlet '{outlet.name}'"
-        for leaf in leaves(outlet.gate):
-            for feature in _asks(leaf):
-                _check_feature(where, feature, classes, channels)
-            if isinstance(leaf, RangeGate) and leaf.min is not None and leaf.max is not None and leaf.min > leaf.max:
-                raise SettingsError(f"{where}: min {leaf.min:g} of '{leaf.feature}' is above max {leaf.max:g}")
-            if isinstance(leaf, TopPercentGate) and _places(leaf) < 1:
-                raise SettingsError(
-                    f"{where}: the top {leaf.percent:g} % of a window of {leaf.window} cells is less than one cell; "
-                    f"make the window at least {math.ceil(100 / leaf.percent)}"
-                )
+    odds = [score * factor for score, factor in zip(scores, factors, strict=True)]
+    total = sum(odds)
+    return tuple(value / total for value in odds) if total > 0 else (0.0,) * len(odds)
+
+
+def doubt(best: float, views: int, abstain: AbstainSettings) -> str | None:
+    """Why nothing is said of a cell of best combined score `best` of so many views; None if its class is believed."""
+    if views < abstain.min_views:
+        return "few_views"
+    if best < abstain.min_score:
+        return "low_score"
+    limit = abstain.known.limit if abstain.known is not None and abstain.strangers != "ignore" else None
+    return "stranger" if limit is not None and 1.0 - best > limit else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,53 +98,6 @@ class EditGates:
 
     outlets: tuple[Outlet, ...]
     by: str
-
-
-def _asks(leaf: Leaf) -> tuple[str, ...]:
-    """The features that an elementary gate looks at."""
-    match leaf:
-        case ScoreGate():
-            return (SCORE_PREFIX + leaf.class_name,)
-        case RangeGate() | TopPercentGate():
-            return (leaf.feature,)
-        case PolygonGate():
-            return (leaf.x, leaf.y)
-        case _:
-            assert_never(leaf)
-
-
-def _check_feature(where: str, name: str, classes: tuple[str, ...], channels: tuple[str, ...] | None) -> None:
-    if name.startswith(GLOW):
-        _check_channel(where, name.removeprefix(GLOW), channels)
-    elif name.startswith(SCORE_PREFIX):
-        asked = name.removeprefix(SCORE_PREFIX)
-        if asked not in classes:
-            raise SettingsError(f"{where}: asks for class '{asked}', but the model's classes are {', '.join(classes)}")
-    elif name not in FEATURES:
-        light = "" if channels is None else f", {GLOW}<channel>"
-        raise SettingsError(
-            f"{where}: no feature '{name}'; there are {', '.join(FEATURES)}{light} and {SCORE_PREFIX}<class>"
-        )
-
-
-def _check_channel(where: str, channel: str, channels: tuple[str, ...] | None) -> None:
-    if channels is None:
-        raise SettingsError(f"{where}: asks for fluorescence, '{GLOW}{channel}', which is measured in a chamber alone")
-    if channel not in channels:
-        raise SettingsError(
-            f"{where}: asks for the light in channel '{channel}', but "
-            + (
-                f"the channels exposed are {', '.join(channels)}"
-                if channels
-                else "no channel of fluorescence is exposed"
-            )
-            + " (exposure.fluorescence)"
-        )
-
-
-def _places(gate: TopPercentGate) -> int:
-    """How many of a full window are in its top percent (a hair's breadth forgives 0.1 · 30 < 3)."""
-    return math.floor(gate.window * gate.percent / 100.0 + 1e-9)
 
 
 def inside(x: float, y: float, vertices: Sequence[tuple[float, float]]) -> bool:
@@ -195,7 +118,7 @@ class Ranking:
 
     def __init__(self, gate: TopPercentGate) -> None:
         self._window = gate.window
-        self._places = _places(gate)
+        self._places = places(gate)
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
 
@@ -232,7 +155,7 @@ class GateSet:
         self._needed: set[str] = set()
         for outlet in outlets:
             for leaf in leaves(outlet.gate):
-                self._needed.update(name for name in _asks(leaf) if not name.startswith(SCORE_PREFIX))
+                self._needed.update(name for name in asks(leaf) if not name.startswith(SCORE_PREFIX))
         ordered = sorted(outlets, key=lambda outlet: outlet.priority)
         self._judges = [(outlet.name, self._compile(outlet.gate)) for outlet in ordered]
 
@@ -264,6 +187,9 @@ class GateSet:
         match gate:
             case ScoreGate():
                 return self._score(gate)
+            case PromiseGate():
+                assert gate.made is not None, "refused by check_gates"
+                return self._score(ScoreGate(class_name=gate.class_name, min=gate.made.threshold))
             case RangeGate():
                 low = -math.inf if gate.min is None else gate.min
                 high = math.inf if gate.max is None else gate.max
@@ -300,9 +226,14 @@ class GateSet:
 
     def _score(self, gate: ScoreGate) -> Judge:
         column, least, top = self._classes.index(gate.class_name), gate.min, gate.top
+        factors = None
+        if gate.score == "corrected":
+            assert gate.correction is not None, "refused by check_gates"
+            factors = tuple(gate.correction.factors[name] for name in self._classes)
 
         def judge(scores: Scores, _features: Mapping[str, float]) -> bool:
-            score = scores[column]
-            return score >= least and (not top or score == max(scores))
+            judged = scores if factors is None else corrected(scores, factors)
+            score = judged[column]
+            return score >= least and (not top or score == max(judged))
 
         return judge

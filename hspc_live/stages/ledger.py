@@ -50,6 +50,7 @@ class CellBook:
     sorted: int = 0
     passed: int = 0
     abstained: int = 0
+    doubts: Counter[str] = field(default_factory=Counter)  # why those were abstained on
     aborted: Counter[str] = field(default_factory=Counter)
     unresolved: Counter[str] = field(default_factory=Counter)
     open: int = 0
@@ -86,6 +87,7 @@ class Ledger:
             cells.passed += 1
         elif outcome is CellOutcome.ABSTAINED:
             cells.abstained += 1
+            cells.doubts[reason] += 1
         elif outcome is CellOutcome.ABORTED:
             cells.aborted[reason] += 1
         else:
@@ -137,6 +139,7 @@ class Ledger:
                 },
             ),
             ("cells", "sorted", cells.sorted, {"commands sent": commands.sent}),
+            ("cells", "abstained", cells.abstained, dict(cells.doubts)),
         ]
         if captured is not None:
             sides.append(("frames", "captured by the camera", captured, {"booked": frames.captured}))
@@ -145,6 +148,11 @@ class Ledger:
             for book, name, left, right in sides
             if left != sum(right.values())
         ]
+
+    @property
+    def doubts(self) -> dict[str, int]:
+        """Why cells were abstained on, in alphabetical order of the reasons; they sum to the cells abstained."""
+        return _plain(self.cells.doubts)
 
     @property
     def open(self) -> int:

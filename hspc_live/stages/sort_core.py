@@ -38,7 +38,7 @@ from hspc_live.core.events import (
     Tick,
 )
 from hspc_live.core.values import Detection, Receipt, ReceiptKind
-from hspc_live.settings.sort import SortSettings
+from hspc_live.settings.sort import Outlet, SortSettings
 from hspc_live.stages.alarms import Watches
 from hspc_live.stages.cell import Cell, State
 from hspc_live.stages.decide import Decider
@@ -85,6 +85,11 @@ class SortCore:
     def gate_revision(self) -> int:
         """The number of the gates in force; 0 are those of the settings."""
         return self._decider.gates.revision
+
+    @property
+    def outlets(self) -> tuple[Outlet, ...]:
+        """The outlets in force."""
+        return tuple(self._decider.gates.outlets.values())
 
     @property
     def classes(self) -> dict[str, int]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.values import CellOutcome, CellRecord
-from hspc_live.settings.sort import AndGate, Gate, OrGate, Outlet, ScoreGate
+from hspc_live.settings.sort import AndGate, Gate, OrGate, Outlet, PromiseGate, ScoreGate
 from hspc_live.twin.pulses import Diary, Pulse
 from hspc_live.twin.truth import FlowTruth
 
@@ -51,7 +51,7 @@ def wilson(hits: int, total: int) -> tuple[float, float] | None:
 def wanted_classes(gate: Gate) -> frozenset[str]:
     """The classes a gate asks for by score; a gate on features alone wants none in particular."""
     match gate:
-        case ScoreGate():
+        case ScoreGate() | PromiseGate():
             return frozenset({gate.class_name})
         case AndGate() | OrGate():
             return frozenset().union(*(wanted_classes(member) for member in gate.of))

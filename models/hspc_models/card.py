@@ -29,7 +29,9 @@ CARD_FILE = "card.yaml"
 ABSTAIN = "abstain"
 """Last column of every table of `CellConfusion`: the combined score stayed below the threshold."""
 
-_SCALE_TOLERANCE = 0.10
+SCALE_TOLERANCE = 0.10
+"""How much the pixels of a camera, or of crops, may differ from those that the weights have seen."""
+
 _SHEAR_TOLERANCE_DEG = 10.0
 
 
@@ -68,13 +70,17 @@ class Rate(Section):
 
 
 class Validation(Section):
-    """Figures on cells that training never saw. `confusion` is true class (rows) × predicted (columns)."""
+    """Figures on cells that training never saw. `confusion` is true class (rows) × predicted (columns).
+
+    The calibration error is of bins of equal mass, with its 95 % interval (`calibration.calibration_estimate`).
+    """
 
     data: str
     balanced_accuracy: float
     consistency: dict[str, Rate]
     confusion: tuple[tuple[int, ...], ...]
     expected_calibration_error: float
+    expected_calibration_error_interval: tuple[float, float] | None = None
     hog_balanced_accuracy: float | None = None
 
 
@@ -101,6 +107,45 @@ class CellConfusion(Section):
         return self
 
 
+class CalibrationFile(Section):
+    """The cells that promises of purity rest on, kept beside the card (`calibration_cells`).
+
+    Neither training nor temperature saw them. `kinds` are the card's classes, then strangers; `counts` the cells of
+    each. `views` is the most looks that a cell has, `groups` how many mice or experiments the cells are of, 0 where
+    they are independent. `scored_by` is the SHA-256 of the weights that gave the logits.
+    """
+
+    file: str = "calibration.safetensors"
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scored_by: str = Field(pattern="^[0-9a-f]{64}$")
+    data: str
+    taken: Literal["flow", "crops"] = Field(description="flow: whole cells filmed in flow; crops: from a file of crops")
+    views: int = Field(ge=1)
+    kinds: tuple[str, ...]
+    counts: tuple[int, ...]
+    groups: int = Field(0, ge=0)
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are, strangers included."""
+        return sum(self.counts)
+
+
+class StrangerLimits(Section):
+    """From which strangeness on a cell is called a stranger: a limit where 1 look is taken, up to 2, and so on.
+
+    Strangeness is `measure` of the cell's combined scores. At most `wrongly` of known cells are called strangers
+    (conformal, see `strangers`); a limit of None means that the calibration cells were too few for so small a share.
+    `found` is the share of strangers, by kind, that the last limit finds.
+    """
+
+    measure: Literal["max_score"] = Field("max_score", description="1 - best score")
+    wrongly: float = Field(gt=0, lt=1)
+    limits: tuple[float | None, ...] = Field(min_length=1)
+    calibrated_on: int = Field(ge=0)
+    found: dict[str, Rate] = Field(default_factory=dict)
+
+
 class Card(Section):
     """Everything about a model but its tensors."""
 
@@ -119,6 +164,11 @@ class Card(Section):
     training: Training
     validation: Validation | None = None
     cell_confusion: CellConfusion | None = None
+    score_shares: tuple[float, ...] | None = Field(
+        None, description="class shares under which the scores hold: those that training saw, oversampling included"
+    )
+    calibration: CalibrationFile | None = None
+    strangers: StrangerLimits | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Card:
@@ -128,6 +178,12 @@ class Card(Section):
             len(row) != len(self.classes) + 1 for table in self.cell_confusion.counts for row in table
         ):
             raise ValueError("cell_confusion needs a column a class and one for 'abstain'")
+        if (shares := self.score_shares) is not None:
+            if len(shares) != len(self.classes) or min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-6:
+                raise ValueError("score_shares needs a share above 0 for each class, and they sum to 1")
+        if (kept := self.calibration) is not None:
+            if kept.kinds[: len(self.classes)] != self.classes or len(kept.counts) != len(kept.kinds):
+                raise ValueError("calibration.kinds must begin with the classes, and have a count each")
         return self
 
     @property
@@ -142,12 +198,17 @@ class Card(Section):
         return CellNet(len(self.classes), channels=self.network.channels, head=self.network.head)
 
 
+def shipped_models() -> Path:
+    """Where the models lie that come with the program."""
+    return Path(str(resources.files("hspc_models"))) / "weights"
+
+
 def find_model(name: str | Path) -> Path:
     """The folder of a model: a path with a card in it, or the name of a shipped model. Raises ModelError."""
     folder = Path(name)
     if (folder / CARD_FILE).is_file():
         return folder
-    shipped = Path(str(resources.files("hspc_models"))) / "weights"
+    shipped = shipped_models()
     if (shipped / str(name) / CARD_FILE).is_file():
         return shipped / str(name)
     known = sorted(card.parent.name for card in shipped.glob(f"*/{CARD_FILE}"))
@@ -207,7 +268,7 @@ def check_fits(card: Card, rig: RigSettings, um_per_px: float) -> list[str]:
             found.append(f"shear axis: the rig's is unknown, model {card.name} knows {card.shear_axis_deg:g}°")
         elif abs((rig.shear_axis_deg - card.shear_axis_deg + 180) % 360 - 180) > _SHEAR_TOLERANCE_DEG:
             found.append(f"shear axis: the rig's is {rig.shear_axis_deg:g}°, the model's {card.shear_axis_deg:g}°")
-    if abs(um_per_px / card.um_per_px - 1) > _SCALE_TOLERANCE:
+    if abs(um_per_px / card.um_per_px - 1) > SCALE_TOLERANCE:
         found.append(f"scale: the camera has {um_per_px:g} µm/px, the model {card.um_per_px:g} µm/px")
     if card.objective and rig.objective and card.objective != rig.objective:
         found.append(f"objective: the rig has {rig.objective}, the model was trained with {card.objective}")

@@ -1,7 +1,8 @@
 """Evaluation: what the card says about a model's trustworthiness is made here, from cells that training never saw.
 
 `python -m hspc_models.evaluate configs/train/lsm.yaml --model DIR` fits the temperature on the validation crops,
-judges single views and whole cells on the test source, and rewrites DIR/card.yaml and DIR/metrics.json.
+judges single views and whole cells on the test source, scores the calibration source for promises of purity to rest on,
+and rewrites DIR/card.yaml and DIR/metrics.json.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from hspc_live.core.errors import HspcError
 from hspc_live.core.values import Pixels
 from hspc_live.stages.gate import combine
-from hspc_models.calibration import calibration_error, fit_temperature
-from hspc_models.card import ABSTAIN, CellConfusion, Validation, load_network, write_card
+from hspc_models.calibration import calibration_estimate, fit_temperature
+from hspc_models.calibration_cells import calibration_cells, fit_stranger_limits, keep_cells, load_cells
+from hspc_models.card import ABSTAIN, Card, CellConfusion, Validation, load_network, write_card
 from hspc_models.dataset import LabelledCrops
 from hspc_models.hog import hog_balanced_accuracy
 from hspc_models.metrics import balanced_accuracy, confusion, softmax, wilson
@@ -54,6 +56,7 @@ def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
     known = np.array([name in card.classes for name in singles.names])[singles.labels]
     cells = singles.in_order(card.classes)
     table = confusion(cells.labels, single_scores[known].argmax(axis=1), len(card.classes))
+    error = calibration_estimate(single_scores[known], cells.labels)
     figures = Validation(
         data=test.provenance,
         balanced_accuracy=balanced_accuracy(table),
@@ -61,18 +64,46 @@ def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
             name: wilson(int(table[index, index]), int(table[index].sum())) for index, name in enumerate(card.classes)
         },
         confusion=tuple(tuple(row) for row in table.tolist()),
-        expected_calibration_error=calibration_error(single_scores[known], cells.labels),
+        expected_calibration_error=error.value,
+        expected_calibration_error_interval=(error.low, error.high),
         hog_balanced_accuracy=hog_balanced_accuracy(source.baseline().in_order(card.classes), cells),
     )
     whole = cell_confusion(test, scores, card.classes, settings.views) if source.groups_are_cells else None
-    card = card.model_copy(update={"temperature": temperature, "validation": figures, "cell_confusion": whole})
+    shares = np.full(len(card.classes), 1 / len(card.classes)) if settings.oversample else source.shares()
+    card = card.model_copy(
+        update={
+            "temperature": temperature,
+            "validation": figures,
+            "cell_confusion": whole,
+            "score_shares": tuple(shares.tolist()) if shares.min() > 0 else None,
+        }
+    )
+    card = _calibrated(folder, card, network, source.calibration(), settings.views)
     write_card(folder, card)
     report: dict[str, Any] = {"temperature": temperature, "single_views": figures.model_dump(mode="json")}
     if whole is not None:
         counted = np.asarray(whole.counts[0], np.int64)[: len(card.classes)]
         report["cells"] = whole.model_dump(mode="json") | {"balanced_accuracy": balanced_accuracy(counted)}
+    for name in ("calibration", "strangers"):
+        if (kept := getattr(card, name)) is not None:
+            report[name] = kept.model_dump(mode="json")
     (folder / METRICS_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _calibrated(folder: Path, card: Card, network: CellNet, crops: LabelledCrops | None, views: int) -> Card:
+    """`card` with new calibration cells beside it; without crops its old ones stay, and what hangs on them."""
+    if crops is None:
+        if card.calibration is None:
+            return card
+        cells = load_cells(folder, card)
+    else:
+        crops = first_views(crops, views)
+        raw = logits(network, crops.images, card.symmetries)
+        cells = calibration_cells(raw, crops.groups, crops.labels, crops.names, card.classes)
+        about = keep_cells(folder, card, cells, "flow", crops.provenance)
+        card = card.model_copy(update={"calibration": about})
+    return card.model_copy(update={"strangers": fit_stranger_limits(cells, card.temperature)})
 
 
 def first_views(crops: LabelledCrops, views: int) -> LabelledCrops:

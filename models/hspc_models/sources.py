@@ -27,6 +27,7 @@ from hspc_models.train_settings import FileSource, TrainSettings, TwinSource
 _VALIDATION_SEED = 500_000_000
 _BASELINE_SEED = 600_000_000
 _FILM_SEED = 700_000_000
+_CALIBRATION_SEED = 800_000_000
 
 
 class CropSource(Protocol):
@@ -55,6 +56,14 @@ class CropSource(Protocol):
 
     def test(self) -> LabelledCrops:
         """What the card's figures are taken from; the views of a cell in order of capture."""
+        ...
+
+    def calibration(self) -> LabelledCrops | None:
+        """Views of yet other cells, for promises to rest on; None where there are none to spare."""
+        ...
+
+    def shares(self) -> NDArray[np.float64]:
+        """Class shares (classes,) of an epoch, before any oversampling."""
         ...
 
 
@@ -114,12 +123,22 @@ class TwinCrops:
 
     def test(self) -> LabelledCrops:
         """Films with everything that flows in them, at the settings' mix."""
+        return self._films(self._source.films, _FILM_SEED + self._seed * 100)
+
+    def calibration(self) -> LabelledCrops | None:
+        """Films of other seeds; promises must not rest on the cells that they are judged by."""
+        wanted = self._source.calibration_films
+        return self._films(wanted, _CALIBRATION_SEED + self._seed * 1000) if wanted else None
+
+    def shares(self) -> NDArray[np.float64]:
+        """Equal ones: the classes are drawn in turn."""
+        return np.full(len(self._classes), 1.0 / len(self._classes))
+
+    def _films(self, films: int, seed: int) -> LabelledCrops:
         source = self._source
         parts = []
-        for number in range(source.films):
-            twin = source.twin.model_copy(
-                update={"seed": _FILM_SEED + self._seed * 100 + number, "events_per_s": source.film_events_per_s}
-            )
+        for number in range(films):
+            twin = source.twin.model_copy(update={"seed": seed + number, "events_per_s": source.film_events_per_s})
             parts.append(film(twin, source.segment, source.background, self._geometry, source.film_frames))
         return self._renamed(
             replace(
@@ -127,7 +146,7 @@ class TwinCrops:
                 images=cast("Pixels", np.concatenate([part.images for part in parts])),
                 labels=np.concatenate([part.labels for part in parts]),
                 groups=np.concatenate([part.groups + number * 1_000_000 for number, part in enumerate(parts)]),
-                provenance=f"{source.films} films of {source.film_frames} frames of the digital twin, segmented",
+                provenance=f"{films} films of {source.film_frames} frames of the digital twin, segmented",
             )
         )
 
@@ -188,6 +207,14 @@ class FiledCrops:
     def test(self) -> LabelledCrops:
         """What was held out."""
         return self._validation
+
+    def calibration(self) -> LabelledCrops | None:
+        """None: the temperature saw what was held out. `hspc-live evaluate --calibrate` takes other cells."""
+        return None
+
+    def shares(self) -> NDArray[np.float64]:
+        """Those of what is trained on."""
+        return np.bincount(self._train.labels, minlength=len(self._train.names)) / len(self._train)
 
 
 def open_source(settings: TrainSettings) -> CropSource:

@@ -35,6 +35,7 @@ class TwinSource(Section):
     validation: int = Field(1500, ge=1, description="crops of other cells, the same after every epoch")
     films: int = Field(4, ge=1, description="films, a seed each, that the card's figures are taken from")
     film_frames: int = Field(1500, ge=10)
+    calibration_films: int = Field(0, ge=0, description="further films, for promises of purity to rest on; 0: none")
     film_events_per_s: float = Field(25.0, gt=0)
 
 

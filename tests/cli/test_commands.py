@@ -53,6 +53,50 @@ def test_check_says_why_a_rig_would_not_arm(hspc_live):
     assert "calibrate" in remark
 
 
+PROMISE = ("--set", "sort.outlets.0.gate={kind: promise, class_name: LT-HSC, purity: 0.85}")
+
+
+def test_check_says_what_a_promise_costs(hspc_live):
+    (made,) = plain(hspc_live("check", RIG, *PROMISE, "--json"))["promises"]
+    assert made["outlet"] == "LT-HSC" and made["purity"] == 0.85 and made["confidence"] == 0.95
+    assert 0 < made["kept"]["low"] < made["kept"]["rate"] < made["kept"]["high"] < 1 and made["tested"] > 1000
+    said = hspc_live("check", RIG, *PROMISE).out
+    assert f"score from {made['threshold']:.4f}" in said and "at least 85 % of the cells it wants are LT-HSC" in said
+    asked = plain(hspc_live("check", RIG, *PROMISE, "--set", "sort.outlets.0.gate.purity=0.75", "--json"))["promises"][
+        0
+    ]
+    assert asked["threshold"] < made["threshold"] and asked["kept"]["rate"] > made["kept"]["rate"]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("sort.outlets.0.gate.purity=0.9999", "cannot be promised with 95 % confidence"),
+        ("population.prevalence={}", "needs a declared population"),
+        ("sort.close.views=3", "set sort.close.views to 2"),
+        ("engine.kind=null", "the null engine has no card"),
+        ("camera.twin.um_per_px=0.5", "scale: the camera has 0.5 µm/px"),
+        ("sort.outlets.0.gate.class_name=B-cell", "asks for class 'B-cell', but the model's classes are LT-HSC"),
+        ("sort.outlets.0.gate.confidence=2", "gate.confidence"),
+    ],
+)
+def test_check_refuses_a_promise_that_cannot_be_made(hspc_live, told, words):
+    said = hspc_live("check", RIG, *PROMISE, "--set", told)
+    assert said.code == 2 and words in said.err.replace("\n", " "), said.err
+
+
+def test_check_of_a_chamber_says_where_its_promise_comes_from(hspc_live):
+    chamber = shipped_config("rigs/twin_chamber")
+    said = hspc_live("check", chamber, *PROMISE)
+    assert said.code == 0, said.err
+    assert "score from 0." in said.out and "calibrated on cells filmed in flow" in said.out
+    found = plain(hspc_live("check", chamber, *PROMISE, "--json"))
+    plain_id = plain(hspc_live("check", chamber, "--json"))["pipeline_id"]
+    assert found["promises"] and found["pipeline_id"] != plain_id
+    undeclared = hspc_live("check", chamber, *PROMISE, "--set", "population.prevalence={}")
+    assert undeclared.code == 2 and "needs a declared population" in undeclared.err
+
+
 def test_the_schema_is_that_of_the_settings(hspc_live):
     schema = plain(hspc_live("schema"))
     assert {"camera", "sort", "sorter", "pipeline"} <= schema["properties"].keys()

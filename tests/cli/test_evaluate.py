@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from hspc_live.cli import main
+from hspc_models.calibration_cells import load_cells
+from hspc_models.card import load_card
+from hspc_models.metrics import softmax
 
 CONFIG = Path(__file__).parents[2] / "configs" / "train" / "jurkat.yaml"
 SMALL = (
@@ -84,6 +87,60 @@ def test_a_report_has_every_number_figure_and_prediction(model, tmp_path, hspc_l
         assert sum(scores.values()) == pytest.approx(1, abs=1e-4) and row["predicted"] == max(scores, key=scores.get)
     again = hspc_live("evaluate", model, "--data", data, "--out", out)
     assert again.code == 4 and "not empty" in again.err
+
+
+def test_labelled_crops_calibrate_a_model(model, tmp_path, hspc_live):
+    """What was judged lies beside the card, strangers too, each mouse a group, the crops of a cell its looks."""
+    own = shutil.copytree(model, tmp_path / "own")
+    cell = np.arange(60) // 2
+    columns = {"label": np.array(["a", "b", "odd"])[cell % 3], "mouse": cell % 5}
+    data = stripes(tmp_path / "d.npz", 60, 2, **columns)
+    um_per_px = load_card(own).um_per_px
+    told = ("--data", data, "--out", tmp_path / "out", "--calibrate", "--group-by", "mouse", "--um-per-px", um_per_px)
+    said = hspc_live("evaluate", own, *told, "--json")
+    assert said.code == 0, said.err
+    kept = json.loads(said.out)["calibrated"]
+    card = load_card(own)
+    assert kept["calibration"]["counts"] == [20, 20, 20] and kept["calibration"]["kinds"] == ["a", "b", "odd"]
+    assert card.calibration.groups == 5 and card.calibration.taken == "crops" and card.strangers.calibrated_on == 40
+    assert "not compared with what the model learnt from" in card.calibration.data
+    cells = load_cells(own, card)
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8").splitlines()))
+    scores = softmax(cells.logits, card.temperature)
+    for row, found, kind in zip(rows, scores, cells.kind, strict=True):
+        assert float(row["score:a"]) == pytest.approx(found[0], abs=1e-4) and row["label"] == cells.kinds[kind]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ((), 2, "the scale of .* is not known; give it with --um-per-px"),
+        (("--um-per-px", "3.5"), 2, "crops of another microscope cannot calibrate it"),
+        (("--um-per-px", "OWN", "--classes", "a"), 2, "--calibrate: judge all crops, without --classes"),
+        (
+            ("--um-per-px", "OWN", "--trained-on", "d.npz"),
+            2,
+            "24 of 24 cells are copies of crops that the model learnt",
+        ),
+    ],
+)
+def test_crops_that_no_promise_can_rest_on_are_refused(model, tmp_path, hspc_live, monkeypatch, options, code, words):
+    monkeypatch.chdir(tmp_path)
+    own = shutil.copytree(model, tmp_path / "own")
+    before = (own / "card.yaml").read_bytes()
+    stripes(tmp_path / "d.npz")
+    options = tuple(str(load_card(own).um_per_px) if one == "OWN" else one for one in options)
+    said = hspc_live("evaluate", own, "--data", "d.npz", "--out", "out", "--calibrate", *options)
+    assert said.code == code and re.search(words, said.err.replace("\n", " ")), said.err
+    assert (own / "card.yaml").read_bytes() == before and not (own / "calibration.safetensors").exists()
+
+
+def test_a_shipped_model_is_not_calibrated_in_its_place(tmp_path, hspc_live):
+    image = np.random.default_rng(1).integers(0, 255, (6, 64, 64)).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", image=image, label=np.array(["LT-HSC", "ST-HSC", "MPP"] * 2))
+    told = ("--data", tmp_path / "d.npz", "--out", tmp_path / "out", "--calibrate", "--um-per-px", 0.25)
+    said = hspc_live("evaluate", "twin-lsm", *told)
+    assert said.code == 2 and "copy" in said.err, said.err
 
 
 def test_one_crop_of_one_class_is_judged_and_nothing_is_claimed(model, tmp_path, hspc_live):

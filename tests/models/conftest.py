@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import safetensors.torch
 import torch
 
 from hspc_live.core.values import Modality
+from hspc_models.calibration_cells import CalibrationCells, fit_stranger_limits, keep_cells
 from hspc_models.card import Card, NetworkShape, Training, Weights, write_card
 from hspc_models.dataset import LabelledCrops
 from hspc_models.network import CellNet
@@ -70,3 +72,51 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     save_model(folder, random_network())
     return folder
+
+
+class Gauss:
+    """Models with a card and calibration cells, but with weights that nobody opens: three Gaussian classes."""
+
+    CLASSES = ("LT-HSC", "ST-HSC", "MPP")
+    KINDS = (*CLASSES, "dead")
+    SHARES = (0.3, 0.3, 0.36, 0.04)
+
+    def draw(self, rng: np.random.Generator, n: int, views: int = 2, apart: float = 2.6) -> CalibrationCells:
+        """`n` cells of mixed kinds with 1 to `views` looks each; dead ones look like nothing in particular."""
+        kind = rng.choice(4, n, p=self.SHARES)
+        looks = rng.integers(1, views + 1, n)
+        cell = np.repeat(np.arange(n), looks)
+        # a cell's looks differ less than cells do
+        centre = (apart * np.eye(4)[kind])[:, :3] + rng.normal(size=(n, 3))
+        logits = apart * (centre[cell] + 0.4 * rng.normal(size=(len(cell), 3)))
+        return CalibrationCells(logits.astype(np.float32), cell, kind.astype(np.int64), self.KINDS)
+
+    def save(
+        self, folder: Path, cells: CalibrationCells | None, *, limits: bool = True, taken: str = "flow", **update: Any
+    ) -> Card:
+        """The folder of a model with these calibration cells."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").write_bytes(b"nobody opens this")
+        card = Card(
+            name="gauss",
+            version="1",
+            classes=self.CLASSES,
+            modality=Modality.DIC,
+            um_per_px=0.25,
+            shear_axis_deg=45.0,
+            weights=Weights(sha256=hashlib.sha256(b"nobody opens this").hexdigest()),
+            score_shares=(1 / 3, 1 / 3, 1 / 3),
+            training=Training(data="none", seed=1, crops=0, epochs=0, command="none"),
+        )
+        if cells is not None:
+            about = keep_cells(folder, card, cells, taken, "cells of a test")
+            strangers = fit_stranger_limits(cells, card.temperature) if limits else None
+            card = card.model_copy(update={"calibration": about, "strangers": strangers})
+        card = card.model_copy(update=update)
+        write_card(folder, card)
+        return card
+
+
+@pytest.fixture(scope="session")
+def gauss() -> Gauss:
+    return Gauss()

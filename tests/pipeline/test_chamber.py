@@ -81,6 +81,27 @@ def test_ctrl_c_ends_after_this_field_with_a_list(start: Start, config: Path, tm
     assert (tmp_path / "out" / "picking_list_incomplete.csv").is_file()
 
 
+def test_a_promise_in_a_chamber_is_recorded_and_repeated(start: Start, config: Path, tmp_path: Path) -> None:
+    promise = "sort.outlets.0.gate={kind: promise, class_name: MPP, purity: 0.8}"
+    shares = "population.prevalence={LT-HSC: 0.14, ST-HSC: 0.39, MPP: 0.47}"
+    told = [part for text in (promise, shares, "engine={kind: torch, threads: 1}") for part in ("--set", text)]
+    code, said, err = start("run", config, "--json", "--out", tmp_path / "out", *told).end()
+    assert code == 0, err
+    summary = json.loads(said)
+    (made,) = summary["gates"]["promises"]
+    assert made["class_name"] == "MPP" and 0 < made["threshold"] < 1 and "calibrated on cells filmed in flow" in err
+    assert sum(summary["abstained"].values()) == summary["cells"]["abstained"]
+    picks = read_picking_list(tmp_path / "out" / "picking_list.json")
+    taken = [pick.scores[picks.classes.index("MPP")] for pick in picks.picks]
+    assert taken and min(taken) >= made["threshold"] - 1e-3
+    code, said, err = start("replay", tmp_path / "out" / "recording.h5", "--json").end()
+    assert code == 0, err
+    again = json.loads(said)
+    assert again["same_decisions"] is True and again["gates"] == summary["gates"]
+    undeclared = start("run", config, "--json", "--set", promise, "--set", "engine={kind: torch}").end()
+    assert undeclared[0] == 2 and "needs a declared population" in " ".join(undeclared[2].split())
+
+
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [

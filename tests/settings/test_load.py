@@ -167,7 +167,8 @@ def test_every_path_in_the_schema_is_resolved() -> None:
         ("sort:\n  outlets:\n    - {name: a, gate: {kind: and, of: [{kind: score, class_name: X, min: two}]}}",
          "3: sort.outlets.0.gate.of.0.min: expected a number, found 'two'"),
         ("sort: {outlets: [{name: a, gate: {min: 0.5}}]}",
-         "1: sort.outlets.0.gate.kind: missing; expected one of score, range, polygon, top_percent, and, or, not"),
+         "1: sort.outlets.0.gate.kind: missing; expected one of score, promise, range, polygon, top_percent, and, or, "
+         "not"),
         ("population: {prevalence: {MPP: 0.5}}", "1: population: prevalence must sum to 1, not 0.5"),
         ("segment: {min_diameter_um: 9, max_diameter_um: 8}",
          "1: segment: min_diameter_um must be smaller than max_diameter_um"),

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from hspc_live.core.chamber import ChamberCell, ChamberOutcome
 from hspc_live.core.values import Detection
 from hspc_live.settings.chamber import PickingSettings, PositionSettings, StageLimits
-from hspc_live.settings.sort import AbstainSettings, Outlet, RangeGate, ScoreGate, TopPercentGate
+from hspc_live.settings.sort import (
+    AbstainSettings,
+    KnownStrangers,
+    MadePromise,
+    Outlet,
+    PromiseGate,
+    RangeGate,
+    ScoreGate,
+    ShareSeen,
+    TopPercentGate,
+)
 from hspc_live.stages.chamber_verdicts import (
     ChamberBooks,
     Evidence,
@@ -45,6 +55,7 @@ def run(
     refused: Mapping[int, str] | None = None,
     outlets: tuple[Outlet, ...] = (LT,),
     picking: PickingSettings | None = None,
+    abstain: AbstainSettings = ABSTAIN,
 ) -> list[ChamberCell]:
     seen = objects(len(scores) + len(refused or {}))
     evidence = Evidence(
@@ -52,7 +63,7 @@ def run(
         {(0, view): why for view, why in (refused or {}).items()},
         {(0, one.number): FEATURES for one in seen},
     )
-    judged = judge_objects(seen, evidence, GateSet(outlets, CLASSES), ABSTAIN, CLASSES)
+    judged = judge_objects(seen, evidence, GateSet(outlets, CLASSES), abstain, CLASSES)
     names = {outlet.name: outlet for outlet in outlets}
     listed = make_picking_list(
         wanted(judged, names, CLASSES),
@@ -64,6 +75,38 @@ def run(
         StageLimits(),
     )
     return close_cells(judged, listed)
+
+
+def test_a_stranger_is_abstained_on_and_its_reason_booked() -> None:
+    known = KnownStrangers(limit=0.3, wrongly=0.05, basis="the model")
+    scores = {0: (0.9, 0.05, 0.05), 1: (0.6, 0.2, 0.2), 2: (0.34, 0.33, 0.33)}
+    cells = run(scores, abstain=AbstainSettings(min_score=0.4, known=known))
+    assert [(cell.outcome, cell.reason) for cell in cells] == [
+        (ChamberOutcome.LISTED, "gate"),
+        (ChamberOutcome.ABSTAINED, "stranger"),
+        (ChamberOutcome.ABSTAINED, "low_score"),
+    ]
+    books = ChamberBooks(objects=3)
+    books.close(cells)
+    assert books.doubts == {"low_score": 1, "stranger": 1} and books.violations() == []
+    books.doubts.clear()
+    assert books.violations() == ["cells: abstained 2, but 0 are booked"]
+
+
+def test_promised_cells_are_ranked_by_the_score_of_their_class() -> None:
+    shares = ShareSeen(rate=0.9, low=0.8, high=1.0, n=10)
+    made = MadePromise(
+        threshold=0.5, seen=shares, kept=shares, tested=10, method="", data="", taken="flow", calibration_sha256="",
+        basis="",
+    )  # fmt: skip
+    gate = PromiseGate(kind="promise", class_name="LT-HSC", purity=0.8, made=made)
+    scores = {0: (0.6, 0.4, 0.0), 1: (0.9, 0.1, 0.0), 2: (0.45, 0.3, 0.25)}
+    cells = run(scores, outlets=(Outlet(name="lt", gate=gate),), picking=PickingSettings(top=1))
+    assert [(cell.outcome, cell.reason) for cell in cells] == [
+        (ChamberOutcome.LEFT_OUT, "over_top"),
+        (ChamberOutcome.LISTED, "gate"),
+        (ChamberOutcome.PASSED, "no_gate"),
+    ]
 
 
 def test_every_kind_of_verdict() -> None:

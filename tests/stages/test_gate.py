@@ -14,6 +14,7 @@ from hspc_live.settings.sort import (
     AndGate,
     CloseSettings,
     Gate,
+    KnownStrangers,
     NotGate,
     OrGate,
     Outlet,
@@ -23,7 +24,7 @@ from hspc_live.settings.sort import (
     SortSettings,
     TopPercentGate,
 )
-from hspc_live.stages.gate import GateSet, check_gates, combine, inside, usable
+from hspc_live.stages.gate import GateSet, check_gates, combine, corrected, doubt, inside, usable
 
 CLASSES = ("LT-HSC", "ST-HSC", "MPP")
 rows = st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda row: sum(row) > 0).map(tuple)
@@ -73,6 +74,36 @@ def test_no_view_is_no_evidence() -> None:
 def test_which_rows_are_usable(row: tuple[float, ...], good: bool) -> None:
     assert usable(row) is good
     assert not usable((0.0, 0.0))
+
+
+LIMITED = AbstainSettings(min_score=0.3, min_views=2, known=KnownStrangers(limit=0.4, wrongly=0.05, basis="the model"))
+
+
+@pytest.mark.parametrize(
+    ("best", "views", "why"),
+    [(0.9, 1, "few_views"), (0.2, 2, "low_score"), (0.5, 2, "stranger"), (0.7, 2, None), (0.2, 1, "few_views")],
+)
+def test_why_nothing_is_said_of_a_cell(best: float, views: int, why: str | None) -> None:
+    assert doubt(best, views, LIMITED) == why
+
+
+def test_strangers_are_believed_where_they_are_ignored_or_there_is_no_limit() -> None:
+    assert doubt(0.5, 2, LIMITED.model_copy(update={"strangers": "ignore"})) is None
+    assert doubt(0.5, 2, LIMITED.model_copy(update={"known": None})) is None
+    none = KnownStrangers(limit=None, wrongly=None, basis="the model")
+    assert doubt(0.5, 2, LIMITED.model_copy(update={"known": none})) is None
+
+
+@given(rows, st.lists(st.floats(0, 5), min_size=3, max_size=3))
+def test_corrected_scores_are_a_distribution_or_nothing(row: tuple[float, ...], factors: list[float]) -> None:
+    found = corrected(row, factors)
+    assert all(0 <= score <= 1 + 1e-9 for score in found)
+    assert sum(found) == pytest.approx(1.0) or found == (0.0, 0.0, 0.0)
+
+
+def test_scores_that_the_population_cannot_explain_pass_no_gate() -> None:
+    assert corrected((0.0, 1.0, 0.0), (1.0, 0.0, 1.0)) == (0.0, 0.0, 0.0)
+    assert corrected((0.5, 0.25, 0.25), (0.5, 1.0, 1.0)) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
 # ---- gates -------------------------------------------------------------------------------------------------------

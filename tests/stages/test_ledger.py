@@ -55,6 +55,13 @@ def test_every_entry_that_does_not_add_up_is_said(book: str, entry: str, word: s
     assert violation.startswith(word)
 
 
+def test_a_cell_abstained_on_without_a_reason_is_said() -> None:
+    ledger = filled()
+    assert ledger.doubts == {"low_score": 1}
+    ledger.cells.doubts.clear()
+    assert ledger.balanced() == ["cells: abstained 1 is not 0"]
+
+
 def test_a_frame_that_the_camera_took_and_nobody_booked_is_said() -> None:
     (violation,) = filled().balanced(captured=11)
     assert violation == "frames: captured by the camera 11 is not booked 10"

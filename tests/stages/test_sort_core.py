@@ -35,6 +35,7 @@ from hspc_live.settings.sort import (
     AbstainSettings,
     AlarmSettings,
     CloseSettings,
+    KnownStrangers,
     Outlet,
     ScoreGate,
     SortSettings,
@@ -218,6 +219,19 @@ def test_an_unsure_cell_is_abstained_on() -> None:
     result = run([cell], abstain=AbstainSettings(min_score=0.5))
     assert result.outcome(cell) == "abstained:low_score"
     assert result.core.classes == {"LT-HSC": 0, "ST-HSC": 0, "MPP": 0}
+
+
+def test_a_stranger_is_abstained_on_and_counted_as_one() -> None:
+    """Sure enough for its score, but stranger than known cells are."""
+    known = KnownStrangers(limit=0.3, wrongly=0.05, basis="the model")
+    strange, sure, unsure = Thing(0.1, scores=(0.6, 0.3, 0.1)), Thing(0.4), Thing(0.7, scores=(0.4, 0.35, 0.25))
+    things = [strange, sure, unsure]
+    result = run(things, frames=130, abstain=AbstainSettings(min_score=0.5, known=known))
+    assert [result.outcome(thing) for thing in things] == ["abstained:stranger", "sorted", "abstained:low_score"]
+    assert result.core.ledger.doubts == {"low_score": 1, "stranger": 1}
+    assert result.core.ledger.to_json()["cells"]["abstained"] == 2
+    ignored = run([strange], abstain=AbstainSettings(min_score=0.5, strangers="ignore", known=known))
+    assert ignored.outcome(strange) == "sorted"
 
 
 def test_a_cell_with_fewer_scored_views_than_needed_is_abstained_on() -> None:
