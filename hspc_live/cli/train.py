@@ -17,7 +17,9 @@ from hspc_live.cli.output import emit, print_files, progress, screen
 from hspc_live.cli.tables import facts
 from hspc_live.core.errors import SettingsError
 from hspc_live.report.ablation_report import write_ablation
+from hspc_live.report.folds_report import write_folds
 from hspc_live.report.page import metrics_text
+from hspc_live.report.training_report import write_training
 
 if TYPE_CHECKING:  # importing torch takes a second, which no other command here need wait for
     from hspc_models.journal import Progress as Step
@@ -77,6 +79,7 @@ def train(
 
 
 def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
+    from hspc_models.card import load_card
     from hspc_models.finish import finish
     from hspc_models.sources import open_source
     from hspc_models.train import train as run
@@ -86,7 +89,13 @@ def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] |
         progress.print(remark, markup=False)
     with _Bar(settings) as bar:
         first = run(settings, source, out, command, said=bar.step)
-    return finish(out, settings) if first else None
+    if not first:
+        return None
+    report = finish(out, settings)
+    judged = load_card(out).validation
+    counts = [] if judged is None else [list(row) for row in judged.confusion]
+    files = write_training(out, f"{settings.name} {settings.version}", settings.classes, report, counts)
+    return {**report, "files": [str(path) for path in files]}
 
 
 def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
@@ -122,6 +131,7 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
         found = cross_validate(settings, folds, out, command, lambda fold, now: bar.step(now, f"fold {fold + 1}, "))
     if found is None:
         return None
+    files = write_folds(out, f"{settings.name} {settings.version}", settings.classes, json.loads(metrics_text(found)))
     ours, hog, radial = found[NETWORK], found[HOG], found[RADIAL]
     return {
         "validation": {
@@ -136,6 +146,7 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
         "folds": [fold[NETWORK]["balanced_accuracy"]["value"] for fold in found["folds"]],
         "confusion": ours["confusion"],
         "ceiling": found["ceiling"],
+        "files": [str(path) for path in files],
     }
 
 

@@ -24,7 +24,8 @@ _CELLS: Final = {"as_taken": "cells as taken", "half_a_turn": "the same cells, h
 
 def write_ablation(folder: Path, metrics: Metrics) -> list[Path]:
     """Write the figure (PNG, SVG), metrics.json and report.html; returns all. Raises OutputError."""
-    source = f"{metrics['model']} ({metrics['modality']}); {metrics['n']:,} cells that neither model was trained on"
+    optics = "DIC" if metrics["modality"] == "dic" else metrics["modality"]
+    source = f"{metrics['model']} ({optics}); {metrics['n']:,} cells that neither model was trained on"
     files = save_both(ablation_figure(metrics, source), folder, "ablation")
     panels = [
         Panel("What was found", tuple(_findings(metrics)), figures=(files[1],)),
@@ -95,8 +96,8 @@ def _findings(metrics: Metrics) -> Iterator[str]:
     if metrics["modality"] == "dic":
         yield (
             "In DIC half a turn swaps the light and the dark side of a cell, which a microscope whose prism stays in "
-            "place never shows. A model that loses much by it rests on the shear's direction, and must be used with the "
-            "shear it was trained on."
+            "place never shows. A model that loses much by it rests on the shear's direction, and must be used with "
+            "the shear it was trained on."
         )
     yield (
         "Either model was trained once: what another seed would change is not in the interval, which is about the "

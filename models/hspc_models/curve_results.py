@@ -63,8 +63,14 @@ def figures(curves: Curves) -> dict[str, Any]:
             "done": sum(set(curves.names) <= set(one) for one in found.values()),
         },
         "classifiers": by_name,
-        "remarks": list(curves.remarks),
+        "remarks": [*curves.remarks, *_about_groups(curves)],
     }
+
+
+def _about_groups(curves: Curves) -> list[str]:
+    if len(np.unique(curves.judged.groups)) > 1 or len(np.unique(curves.learnt.groups)) == 1:
+        return []
+    return ["one group only judges: intervals are about its cells, and say nothing of other groups"]
 
 
 def _law(
