@@ -18,6 +18,7 @@ from hspc_live.cli import (
     dataset,
     evaluate,
     explain,
+    learning_curve,
     machine,
     output,
     predict,
@@ -47,6 +48,7 @@ app.command()(recordings.inspect)
 app.command()(stills.segment)
 app.command()(sizes.sizes)
 app.command()(train.train)
+app.command("learning-curve")(learning_curve.learning_curve)
 app.command()(predict.predict)
 app.command()(explain.explain)
 app.command()(evaluate.evaluate)

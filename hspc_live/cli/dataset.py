@@ -16,7 +16,9 @@ from hspc_live.cli.options import Json, Out, UmPerPx
 from hspc_live.cli.output import emit, percent, print_files, progress, screen
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import OutputError, SettingsError
-from hspc_live.report.contact_sheet import COLUMNS, ROWS, draw_contact_sheet
+from hspc_live.report.contact_sheet import COLUMNS, ROWS
+from hspc_live.report.dataset_report import write_dataset
+from hspc_live.report.page import metrics_text
 
 if TYPE_CHECKING:  # scipy's transforms take a while, which no other command here need wait for
     from hspc_models.dataset import LabelledCrops
@@ -111,7 +113,7 @@ def inspect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Counts, copies, light, signal and warnings; with --out a contact sheet as well."""
+    """Counts, copies, light, signal and warnings; with --out a contact sheet and a page as well."""
     from hspc_models.dataset_report import summarise
     from hspc_models.duplicates import find_duplicates
 
@@ -122,12 +124,8 @@ def inspect(
     files: list[Path] = []
     if out is not None:
         make_out(out)
-        rows = _drawn(crops, copies)
-        counts = _by_class(result)
-        scale = crops.um_per_px if crops.scaled else None
-        files = draw_contact_sheet(crops.images, rows, {name: counts[name] for name in rows}, scale, out, file.name)
-        files.append(out / "dataset.json")
-        files[-1].write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        result = json.loads(metrics_text(result))  # what is drawn and printed is what is written
+        files = write_dataset(out, result, crops.images, _drawn(crops, copies), _by_class(result), file.name)
         result["files"] = [str(path) for path in files]
     _say(result, as_json)
     if not as_json:

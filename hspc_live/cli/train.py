@@ -13,9 +13,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hspc_live.cli.options import Json, Set
-from hspc_live.cli.output import emit, progress, screen
+from hspc_live.cli.output import emit, print_files, progress, screen
 from hspc_live.cli.tables import facts
 from hspc_live.core.errors import SettingsError
+from hspc_live.report.ablation_report import write_ablation
+from hspc_live.report.folds_report import write_folds
+from hspc_live.report.page import metrics_text
+from hspc_live.report.training_report import write_training
 
 if TYPE_CHECKING:  # importing torch takes a second, which no other command here need wait for
     from hspc_models.journal import Progress as Step
@@ -56,7 +60,7 @@ def train(
     from hspc_models.train_settings import load_train_settings
 
     began = time.monotonic()
-    settings = load_train_settings(config, _changes(data, recipe, backbone, overrides or []))
+    settings = load_train_settings(config, source_changes(data, recipe, backbone, overrides or []))
     command = " ".join(["hspc-live train", str(config), *(["--data", str(data)] if data else [])])
     if folds is not None and ablation:
         raise SettingsError("--folds and --ablation do not go together: choose one")
@@ -71,9 +75,11 @@ def train(
         emit(result)
     else:
         screen.print(facts(_rows(result), f"{settings.name} {settings.version}"))
+        print_files([Path(file) for file in result.get("files", [])])
 
 
 def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
+    from hspc_models.card import load_card
     from hspc_models.finish import finish
     from hspc_models.sources import open_source
     from hspc_models.train import train as run
@@ -83,23 +89,39 @@ def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] |
         progress.print(remark, markup=False)
     with _Bar(settings) as bar:
         first = run(settings, source, out, command, said=bar.step)
-    return finish(out, settings) if first else None
+    if not first:
+        return None
+    report = finish(out, settings)
+    judged = load_card(out).validation
+    counts = [] if judged is None else [list(row) for row in judged.confusion]
+    files = write_training(out, f"{settings.name} {settings.version}", settings.classes, report, counts)
+    return {**report, "files": [str(path) for path in files]}
 
 
 def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
     """What turning and mirroring crops does to the figure: in DIC it turns the shear, which the microscope does not."""
+    from hspc_models.ablation import compare_variants, own_variant, variants
     from hspc_models.finish import finished
+    from hspc_models.sources import open_source
 
-    own = "as_taken" if settings.augment.turn == "none" and not settings.augment.flip else "turned"
     both = {}
-    for name, turn, flip in (("as_taken", "none", False), ("turned", "any", True)):
-        augment = settings.augment.model_copy(update={"turn": turn, "flip": flip})
-        changed = settings.model_copy(update={"augment": augment, "symmetries": 1})
+    for name, changed in variants(settings).items():
         report = finished(out / name) or _train(changed, out / name, f"{command} --ablation")
         if report is None:
             continue
         both[name] = report["validation"]
-    return {"validation": both[own], "ablation": both} if both else None
+    if not both:
+        return None
+    progress.print("both models on the same cells", markup=False)
+    metrics = json.loads(metrics_text(compare_variants(out, settings, open_source(settings))))
+    files = write_ablation(out, metrics)
+    return {
+        "model_dir": str(out / own_variant(settings)),
+        "validation": both[own_variant(settings)],
+        "ablation": both,
+        "comparison": metrics["comparison"],
+        "files": [str(path) for path in files],
+    }
 
 
 def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str) -> dict[str, Any] | None:
@@ -109,6 +131,7 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
         found = cross_validate(settings, folds, out, command, lambda fold, now: bar.step(now, f"fold {fold + 1}, "))
     if found is None:
         return None
+    files = write_folds(out, f"{settings.name} {settings.version}", settings.classes, json.loads(metrics_text(found)))
     ours, hog, radial = found[NETWORK], found[HOG], found[RADIAL]
     return {
         "validation": {
@@ -123,6 +146,7 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
         "folds": [fold[NETWORK]["balanced_accuracy"]["value"] for fold in found["folds"]],
         "confusion": ours["confusion"],
         "ceiling": found["ceiling"],
+        "files": [str(path) for path in files],
     }
 
 
@@ -139,6 +163,13 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, judged in result.get("ablation", {}).items():
         a, b = judged["balanced_accuracy_interval"]
         yield name.replace("_", " "), f"{judged['balanced_accuracy']:.3f} (95 %: {a:.3f} to {b:.3f})"
+    if (paired := result.get("comparison")) is not None:
+        gap = paired["difference"]
+        yield (
+            "turned minus as taken",
+            f"{gap['value']:+.3f} (95 %: {gap['low']:+.3f} to {gap['high']:+.3f}), p = {paired['p']:.2g}, "
+            f"n = {paired['n']} ({paired['test']})",
+        )
     if (ceiling := result.get("ceiling")) is not None:
         yield "each fold", ", ".join(f"{value:.3f}" for value in result["folds"])
         yield (
@@ -149,7 +180,7 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _changes(data: Path | None, recipe: str | None, backbone: str | None, overrides: list[str]) -> list[str]:
+def source_changes(data: Path | None, recipe: str | None, backbone: str | None, overrides: list[str]) -> list[str]:
     """The options as overrides of settings; what `--set` says comes last, and wins."""
     changes = []
     if data is not None:

@@ -90,7 +90,12 @@ def beside_figure(metrics: Metrics, source: str) -> Figure | None:
             )
         shares(axes, label)
         axes.set_xlim(-0.5, len(found[key]) - 0.5)
-        axes.set_xticks(range(len(found[key])), [short(name) for name in found[key]])
+        counts = [
+            "" if key == "shares" else "\nn = " + " / ".join(str(rate["n"]) for rate in one["rates"].values())
+            for one in found[key].values()
+        ]
+        names_below = [short(name) + count for name, count in zip(found[key], counts, strict=True)]
+        axes.set_xticks(range(len(found[key])), names_below)
         if not number:
             names = zip(found["data_sets"], found["n"], "os", (FIRST, SECOND), strict=True)
             for name, n, marker, colour in names:

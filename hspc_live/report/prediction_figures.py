@@ -77,7 +77,8 @@ def thresholds_figure(
     """
     tall_in = 5.2
     figure = style.new_figure(tall_in)
-    style.heading(figure, "Fewer cells are called as the score threshold rises", source)
+    n = sum(counts[0].values()) if counts else 0
+    style.heading(figure, f"Fewer cells are called as the score threshold rises (n = {n:,} cells)", source)
     left, right = figure.add_axes((0.07, 0.17, 0.40, 0.62)), figure.add_axes((0.56, 0.17, 0.42, 0.62))
     colours = style.class_colours(list(scores)) | {ABSTAINED: "#FFFFFF"}
     for place, found in enumerate(counts):

@@ -92,7 +92,7 @@ def choose(crops: LabelledCrops, card: Card, only: Sequence[str] | None = None) 
     rows, others = np.flatnonzero(known), np.flatnonzero(strange)
     labels = np.array([place[str(name)] for name in names[rows]], np.int64)
     cells = replace(whole.take(rows), labels=labels, names=card.classes)
-    units, unit = _units(cells)
+    units, unit = independent_units(cells)
     if not crops.scaled:
         done = (
             f"{done}; " * bool(done) + f"the scale is not known, and taken to be the model's {card.um_per_px:g} µm/px"
@@ -211,7 +211,8 @@ def overlap(chosen: Chosen, training: LabelledCrops, card: Card) -> dict[str, An
     return {"checked": True, "n": n, "copies": int(shared.sum())}
 
 
-def _units(cells: LabelledCrops) -> tuple[NDArray[np.int64] | None, str]:
+def independent_units(cells: LabelledCrops) -> tuple[NDArray[np.int64] | None, str]:
+    """What intervals are taken over (n,): groups, else cells seen several times, else None; and the word for it."""
     if len(np.unique(cells.groups)) > 1:
         return cells.groups, "groups"
     if cells.cells is not None and len(np.unique(cells.cells)) < len(cells):

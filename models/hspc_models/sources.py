@@ -264,7 +264,8 @@ def _read(
     if str(path) not in everything.provenance:  # what is wrong with it must name the file
         everything = replace(everything, provenance=f"{path} ({everything.provenance})")
     crops, text = fitted(everything.in_order(classes), geometry)
-    remarks = [f"{path.name}: {note}" for note in (*everything.notes, text) if note]
+    said = [note.removeprefix(f"{path.name}: ") for note in (*everything.notes, text) if note]
+    remarks = [f"{path.name}: {note}" for note in said]
     if left := len(everything) - len(crops):
         others = ", ".join(name for name in everything.names if name not in classes) or "no class"
         remarks.append(f"{path.name}: {left} crops are of other classes and left out: {others}")

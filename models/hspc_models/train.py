@@ -137,7 +137,7 @@ def _start_from(network: CellNet, backbone: str, sha256: str | None) -> None:
 def _identity(settings: TrainSettings, source: CropSource) -> str:
     """What a checkpoint must agree in to be gone on with; neither where the data lie nor how fast this computer is."""
     same = settings.model_dump_json(
-        exclude={"threads": True, "keep_every_s": True, "source": {"data": True, "validation": True}}
+        exclude={"threads": True, "keep_every_s": True, "curve": True, "source": {"data": True, "validation": True}}
     )
     return hashlib.sha256(f"{same}{source.fingerprint}".encode()).hexdigest()
 

@@ -16,6 +16,7 @@ from hspc_live.settings.segment import BackgroundSettings, SegmentSettings
 from hspc_live.settings.twin import TwinFlowSettings
 from hspc_models.augment import AugmentSettings
 from hspc_models.card import NetworkShape
+from hspc_models.curve_settings import CurveSettings
 
 
 class TwinSource(Section):
@@ -141,6 +142,7 @@ class TrainSettings(Section):
         "auto", description="of the convolutions; auto is bfloat16 on a GPU that has it, float32 elsewhere"
     )
     threads: int = Field(2, ge=1)
+    curve: CurveSettings = CurveSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:

@@ -65,8 +65,11 @@ def test_inspect_shows_what_is_in_a_file(hspc_live, tmp_path):
     found = json.loads(said.out)
     assert said.code == 0 and found["expected_signal"]["n"] == 20 and found["expected_signal"]["share"] == 0.5
     assert sorted(p.name for p in (tmp_path / "seen").iterdir()) == [
-        "contact_sheet.png", "contact_sheet.svg", "dataset.json",
+        "contact_sheet.png", "contact_sheet.svg", "metrics.json", "report.html", "signal.png", "signal.svg",
     ]  # fmt: skip
+    page = (tmp_path / "seen" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image") == 2 and "http" not in page.replace("http://www.w3.org", "") and "50.0 %" in page
+    assert json.loads((tmp_path / "seen" / "metrics.json").read_text())["classes"] == found["classes"]
     picture = cv2.imread(str(tmp_path / "seen" / "contact_sheet.png"))
     assert picture.shape[1] > 1000 and picture.std() > 20
     words = (tmp_path / "seen" / "contact_sheet.svg").read_text(encoding="utf-8")

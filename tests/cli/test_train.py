@@ -6,8 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+
+from hspc_models.ablation import own_variant, variants
+from hspc_models.train_settings import load_train_settings
 
 CONFIG = Path(__file__).parents[2] / "configs" / "train" / "jurkat.yaml"
 PHASES = ("--set", "recipe.phases=[{pixels: 16, epochs: 1}]")
@@ -31,6 +35,16 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def report_in(folder: Path, *figures: str) -> None:
+    """The folder holds these figures as PNG and SVG, metrics, and a page that has them and fetches nothing."""
+    for name in figures:
+        assert cv2.imread(str(folder / f"{name}.png")).std() > 3
+        assert "<svg" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml") == len(figures) and not re.search(r"(src|href)=\"(?!data:)", page)
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
 def test_cross_validation_judges_network_and_hog_on_every_crop(crops, tmp_path, hspc_live):
     said = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL, "--json")
     assert said.code == 0, said.err
@@ -39,6 +53,8 @@ def test_cross_validation_judges_network_and_hog_on_every_crop(crops, tmp_path, 
     assert result["validation"]["n"] == 16 and len(result["folds"]) == 2
     assert result["validation"]["hog_balanced_accuracy"] > 0.8  # stripes are easy for it
     assert 0 <= result["validation"]["balanced_accuracy"] <= result["ceiling"]["believed"] <= 1
+    report_in(tmp_path / "out", "folds", "confusion")
+    assert len(json.loads((tmp_path / "out" / "metrics.json").read_text())["folds"]) == 2
     again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL)
     assert again.code == 0 and "each fold" in again.out  # what is done is not done again
     assert not list(tmp_path.rglob("checkpoint*"))
@@ -51,6 +67,27 @@ def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
     assert set(result["ablation"]) == {"as_taken", "turned"}
     assert result["validation"] == result["ablation"]["turned"]  # brightfield has no direction
     assert (tmp_path / "out" / "as_taken" / "card.yaml").exists()
+    paired = result["comparison"]
+    gap = paired["difference"]
+    scores = [result["ablation"][name]["balanced_accuracy"] for name in ("as_taken", "turned")]
+    assert paired["n"] == result["validation"]["n"] == 4 and "McNemar" in paired["test"]
+    assert gap["value"] == pytest.approx(scores[1] - scores[0]) and gap["low"] <= gap["value"] <= gap["high"]
+    report_in(tmp_path / "out", "ablation")
+    report_in(tmp_path / "out" / "turned", "training", "confusion")
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]
+    assert set(figures["as_taken"]) == {"as_taken", "half_a_turn"}
+    again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL)
+    assert again.code == 0 and "turned minus as taken" in again.out  # what is done is not done again
+
+
+def test_the_shipped_dic_config_has_both_variants_and_one_position():
+    settings = load_train_settings(CONFIG.with_name("lsm.yaml"), ["symmetries=4"])
+    found = variants(settings)
+    assert own_variant(settings) == "as_taken"  # the twin's shear does not turn
+    assert [(one.augment.turn, one.augment.flip) for one in found.values()] == [("none", False), ("any", True)]
+    assert {one.symmetries for one in found.values()} == {1}
+    alike = {one.model_copy(update={"augment": settings.augment}).model_dump_json() for one in found.values()}
+    assert len(alike) == 1
 
 
 @pytest.mark.parametrize(
