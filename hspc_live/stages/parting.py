@@ -68,6 +68,9 @@ class Parter:
                 above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
                 clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
                 others = [self._parts(piece, clear, whole, usual)] if clear.any() else []
+                if len(best) == 1:  # from one to several only if that is much better, as for discs
+                    bar = _roundness_alone(whole) + _much(piece, usual)
+                    others = [parts for parts in others if self._roundness(parts, whole, 0.0) > bar]
                 best = self._roundest((best, *others, *self._in_discs(piece, whole, usual)), whole, usual)
         if len(best) > 1:  # of a clump a part may be one again
             best = [smaller for part in best for smaller in self._divided(part, usual)]
@@ -92,7 +95,7 @@ class Parter:
         """What a piece falls into if it is filled with two discs, three and so on, where these fill it much better."""
         alone = _roundness_alone(whole)
         most = min(math.ceil(piece.area / usual) + 1, MOST) if usual else AT_MOST
-        more = float(np.interp(piece.area / usual, (FEW, MANY), ROUNDER)) if usual else ROUNDER[0]
+        more = _much(piece, usual)
         if alone + more > BEST:
             return
         for discs in fits(whole, most):
@@ -162,6 +165,11 @@ class Parter:
         bays[0] = False
         wide = wide | bays[labels].view(np.uint8)
         return np.ascontiguousarray(wide[margin:-margin, margin:-margin])
+
+
+def _much(piece: Piece, usual: float) -> float:
+    """By how much rounder parts have to be than the whole of a piece."""
+    return float(np.interp(piece.area / usual, (FEW, MANY), ROUNDER)) if usual else ROUNDER[0]
 
 
 def _roundness_alone(mask: Mask) -> float:
