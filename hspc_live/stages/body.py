@@ -32,6 +32,7 @@ CROWD = 3.0  # area of a piece, in those of the image's cells, that gaps are bri
 FAINT = 0.36  # of the usual cell's contrast in the same image: remains, ghosts, dust
 LOPSIDED = 0.35  # in DIC: only darker or only brighter than the field, so no whole phase object in focus
 TOUCHING = 0.45  # the same of a part of a clump, whose neighbours' light falls on it
+ALONE = 0.25  # of what a picture shows in cells by themselves: enough to tell the usual size
 BLACK = 0.45  # share of the light that is missing all through what is no living cell (unstained, it hardly absorbs)
 COMPACT = 0.04  # hull deformation of two flanks that may be one cell
 
@@ -95,8 +96,7 @@ class Finder:
         levels = [own_level(piece.mask, self._strength[piece.here]) for piece in pieces]
         even = [level / self._lamp_at(piece) for level, piece in zip(levels, pieces, strict=True)]
         areas = [cv2.contourArea(piece.outline) for piece in pieces]
-        single = [i for i, piece in enumerate(pieces) if not bent[i] and not self._is_black(piece)]
-        usual = weighted_median([areas[i] for i in single], [areas[i] * levels[i] for i in single])
+        usual = self._usual(pieces, bent, areas, levels)
         # rings of dust and shadows far from focus are wide, many, and no bodies
         weights = [
             0.0 if self._is_black(piece) else area * shown
@@ -119,6 +119,19 @@ class Finder:
         if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
             found = self._rejoined(found)
         return [self._weigh(one) for one in found] + [replace(self._weigh(one), faint=True) for one in pale]
+
+    def _usual(self, pieces: list[Piece], bent: list[bool], areas: list[float], levels: list[float]) -> float:
+        """The area of the picture's cells: of those by themselves, or where these are few, of all, parted at necks."""
+        known = [i for i, piece in enumerate(pieces) if not self._is_black(piece)]
+        single = [i for i in known if not bent[i]]
+        weights = [areas[i] * levels[i] for i in single]
+        sizes = [areas[i] for i in single]
+        if sum(weights) < ALONE * sum(areas[i] * levels[i] for i in known):
+            for i in set(known) - set(single):
+                parts = [float(part.area) for part in self._parter.at_necks(pieces[i])]
+                sizes += parts
+                weights += [levels[i] * size for size in parts]
+        return weighted_median(sizes, weights)
 
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:

@@ -232,7 +232,7 @@ class FieldSegmenter(Segmenter):
 
 def _without_ghosts(judged: list[tuple[tuple[Any, ...], Found]]) -> list[tuple[tuple[Any, ...], Found]]:
     """Rows and objects; in company of sharp ones what has nothing sharp at all is debris, on another surface."""
-    sharp = OBJECT_DTYPE.names.index("sharpness")
+    sharp = (OBJECT_DTYPE.names or ()).index("sharpness")
     cells = [(row[sharp], thing.rms * thing.item.area) for row, thing in judged if not thing.debris]
     if weighted_median([one for one, _ in cells], [weight for _, weight in cells]) < SHARP:
         return judged

@@ -34,6 +34,7 @@ BEST = 0.98  # that discs fill of touching cells
 SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
 ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
 AT_MOST = 4  # cells that a piece is parted into where the usual size is not known; else what there is room for
+MOST = 12  # discs that a piece is filled with at a time
 HALF = 0.6  # how far half a cell is only bright or only dark: flanks of a smooth one reach 0.8
 LONG, THIN = 2.0, 0.55  # of a fibre: length in usual diameters, half its width in usual radii
 
@@ -67,10 +68,18 @@ class Parter:
                 above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
                 clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
                 others = [self._parts(piece, clear, whole, usual)] if clear.any() else []
+                if len(best) == 1:  # from one to several only if that is much better, as for discs
+                    bar = _roundness_alone(whole) + _much(piece, usual)
+                    others = [parts for parts in others if self._roundness(parts, whole, 0.0) > bar]
                 best = self._roundest((best, *others, *self._in_discs(piece, whole, usual)), whole, usual)
         if len(best) > 1:  # of a clump a part may be one again
             best = [smaller for part in best for smaller in self._divided(part, usual)]
         return [replace(part.healed(self._lengths), touching=True) for part in best] if len(best) > 1 else []
+
+    def at_necks(self, piece: Piece) -> list[Piece]:
+        """What a piece falls into at its necks, whatever the usual size; itself if it has none."""
+        whole = self._filled(piece.mask)
+        return self._parts(piece, whole, whole, 0.0)
 
     def _divided(self, part: Piece, usual: float) -> list[Piece]:
         """A part of a clump, or what it falls into if that is still much more like cells."""
@@ -85,8 +94,8 @@ class Parter:
     def _in_discs(self, piece: Piece, whole: Mask, usual: float) -> Iterator[list[Piece]]:
         """What a piece falls into if it is filled with two discs, three and so on, where these fill it much better."""
         alone = _roundness_alone(whole)
-        most = math.ceil(piece.area / usual) + 1 if usual else AT_MOST
-        more = float(np.interp(piece.area / usual, (FEW, MANY), ROUNDER)) if usual else ROUNDER[0]
+        most = min(math.ceil(piece.area / usual) + 1, MOST) if usual else AT_MOST
+        more = _much(piece, usual)
         if alone + more > BEST:
             return
         for discs in fits(whole, most):
@@ -156,6 +165,11 @@ class Parter:
         bays[0] = False
         wide = wide | bays[labels].view(np.uint8)
         return np.ascontiguousarray(wide[margin:-margin, margin:-margin])
+
+
+def _much(piece: Piece, usual: float) -> float:
+    """By how much rounder parts have to be than the whole of a piece."""
+    return float(np.interp(piece.area / usual, (FEW, MANY), ROUNDER)) if usual else ROUNDER[0]
 
 
 def _roundness_alone(mask: Mask) -> float:
