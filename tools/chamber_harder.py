@@ -32,6 +32,7 @@ SMALLER = [
     f"{TILING}.area={{kind: rectangle, x0_um: -350, y0_um: -350, width_um: 700, height_um: 700}}",
 ]  # fmt: skip
 BRIGHTFIELD = [f"{TWIN}.modality=brightfield", "rig.modality=brightfield"]
+KNOWN = "calibration={kind: given, x_per_px: [0.25145, 0.0052], y_per_px: [-0.00571, 0.25169]}"  # as the twin has it
 HARDER: dict[str, list[str]] = {
     "as shipped": [],
     "play 8 µm": [f"{TWIN}.stage.backlash_um=8"],
@@ -53,13 +54,17 @@ HARDER: dict[str, list[str]] = {
     "overlap 20 %": [f"{TILING}.overlap=0.2"],
     "no overlap": [f"{TILING}.overlap=0"],
     "one field": [f"{TILING}.area={{kind: rectangle, x0_um: -100, y0_um: -100, width_um: 200, height_um: 200}}"],
-    "a tenth of the fields never stand still": [f"{TWIN}.stage.settle_ms=260", "chamber.settle.deadline_s=0.9"],
+    "two thirds of the fields never stand still": [
+        f"{TWIN}.stage.settle_ms=260",
+        "chamber.settle.deadline_s=0.3",
+        KNOWN,
+    ],
     "nothing ever stands still": [f"{TWIN}.stage.settle_ms=100000", f"{TWIN}.stage.ringing_um=30"],
     "no cells, camera measured on them": [f"{TWIN}.density_per_mm2=0", f"{TWIN}.specks_per_mm2=0"],
     "no cells, camera known": [
         f"{TWIN}.density_per_mm2=0",
         f"{TWIN}.specks_per_mm2=0",
-        "calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}",
+        KNOWN,
     ],
 }
 
