@@ -214,14 +214,17 @@ class GateNumbers:
                 "calibrate on cells of every kind that is declared"
             )
         column = card.classes.index(gate.class_name)
+        limit = abstain.known.limit if abstain.known is not None else None
         judged = scores.copy()
         for row, (best, n) in enumerate(zip(scores.max(axis=1).tolist(), looks.tolist(), strict=True)):
             if doubt(best, n, abstain) is not None:
                 judged[row], judged[row, column] = 0.0, -1.0  # abstained on: never the best class, at no threshold
         mix = np.array([*(share * (1.0 - strangers) for share in shares), strangers])
+        # what is abstained on is below both: said so, though it would not pass anyhow
+        floor = max(abstain.min_score, 1.0 - limit) if limit is not None else abstain.min_score
         promise = make_promise(
             judged, labels, column, gate.purity, gate.confidence, prevalence=mix, groups=groups,
-            floor=abstain.min_score,
+            floor=floor,
         )  # fmt: skip
         if promise.threshold is None or promise.seen is None or promise.kept is None:
             raise SettingsError(

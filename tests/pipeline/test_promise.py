@@ -33,7 +33,7 @@ from hspc_models.metrics import softmax
 CLASSES = ("LT-HSC", "ST-HSC", "MPP")
 KINDS = (*CLASSES, "dead")
 SECONDS, SEED = 40.0, 77
-PROMISE = "sort.outlets.0.gate={kind: promise, class_name: LT-HSC, purity: 0.85}"
+PROMISE = "sort.outlets.0.gate={kind: promise, class_name: LT-HSC, purity: 0.94}"
 
 
 def evidence(kind: int, cell: np.random.Generator, look: np.random.Generator) -> np.ndarray:
@@ -155,7 +155,7 @@ def kept_settings(outcome):
 def test_a_recording_keeps_what_was_promised(promised):
     (said,) = promised.summary["gates"]["promises"]
     made = kept_settings(promised).sort.outlets[0].gate.made
-    assert said["threshold"] == made.threshold and said["purity"] == 0.85 and said["outlet"] == "LT-HSC"
+    assert said["threshold"] == made.threshold and said["purity"] == 0.94 and said["outlet"] == "LT-HSC"
     assert 0.5 < made.threshold < 1 and made.tested > 1000 and "Learn then Test" in made.method
     assert sum(promised.summary["abstained"].values()) == promised.summary["cells"]["abstained"]
     assert set(promised.summary["abstained"]) <= {"low_score", "stranger", "few_views"}
@@ -164,9 +164,9 @@ def test_a_recording_keeps_what_was_promised(promised):
 def test_a_replay_keeps_the_promise_of_the_run_when_the_model_is_calibrated_anew(promised, replay, live, model):
     card = load_card(model)
     cells = load_cells(model, card)
-    fewer = cells.cell < 4000
-    other = CalibrationCells(cells.logits[fewer], cells.cell[fewer], cells.kind[:4000], cells.kinds)
-    about = keep_cells(model, card, other, "flow", "the first 4,000")
+    fewer = cells.cell < 6000
+    other = CalibrationCells(cells.logits[fewer], cells.cell[fewer], cells.kind[:6000], cells.kinds)
+    about = keep_cells(model, card, other, "flow", "the first 6,000")
     limits = fit_stranger_limits(other, card.temperature, 0.2)
     write_card(model, card.model_copy(update={"calibration": about, "strangers": limits}))
     again = replay(promised.recording)
