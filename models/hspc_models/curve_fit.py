@@ -64,7 +64,7 @@ class Law:
 
     def at(self, n: float) -> float:
         """The law's accuracy for n crops."""
-        return self.a + self.b * (n / self.scale) ** -self.c
+        return self.a + self.b * float((n / self.scale) ** -self.c)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +121,7 @@ def measured_point(fraction: float, crops: float, values: list[float]) -> Point:
 
 def accuracies(hits: NDArray[np.bool_], labels: NDArray[np.int64]) -> Floats:
     """Balanced accuracies (…) of hits (…, n) on cells with labels (n,)."""
-    return _weighted(hits, labels, np.ones((1, len(labels))))[0]
+    return np.asarray(_weighted(hits, labels, np.ones((1, len(labels))))[0])
 
 
 def fit_law(sizes: Floats, values: Floats) -> Law:
@@ -204,7 +204,7 @@ def _redrawn(
     units = int(members.max()) + 1
     weights = rng.multinomial(units, np.full(units, 1 / units), _DRAWS)[:, members].astype(np.float64)
     by_repeat = _weighted(hits, labels, weights)  # (draws, repeats, sizes)
-    whole = by_repeat.mean(axis=1)
+    whole = np.asarray(by_repeat.mean(axis=1))
     if repeats < 2:
         return whole
     chosen = rng.integers(0, repeats, (_DRAWS, repeats))
