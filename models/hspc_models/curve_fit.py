@@ -163,7 +163,7 @@ def extrapolate(
     gain = _estimate(law.at(2 * law.scale) - law.at(law.scale), at_twice - at_all, -1.0)
     rise = _estimate(float(means[-1] - means[0]), drawn[:, -1] - drawn[:, 0], -1.0)
     twice = _estimate(law.at(2 * law.scale), at_twice, 0.0)
-    remarks = list(_doubts(rise, gain, repeats, float((c <= _GRID[0] * 1.001).mean())))
+    remarks = list(_doubts(rise, gain, repeats, float(((c <= _GRID[0] * 1.001) & (b < 0)).mean())))
     tells = rise.low > 0 and gain.high - gain.low < rise.value
     return Extrapolation(
         law, along, low, high, _estimate(law.at(law.scale), at_all, 0.0), twice, gain, rise, tells, tuple(remarks)
@@ -183,7 +183,7 @@ def _doubts(rise: Estimate, gain: Estimate, repeats: int, at_bound: float) -> li
             f"what doubling adds is uncertain by {wide:.3f}, and all measured sizes together gained {rise.value:.3f}: "
             "take more repeats, or more sizes"
         )
-    if at_bound > 0.25:
+    if rise.low > 0 and at_bound > 0.25:
         found.append(
             f"in {at_bound:.0%} of the redrawn curves the exponent lies at its least, {EXPONENTS[0]:g}: they do not "
             "bend yet, so where the curve would end is not known"

@@ -74,6 +74,7 @@ def test_a_flat_curve_tells_nothing_and_says_so():
     hits, labels = trained(Law(0.6, 0.0, 0.5, 1520.0), np.random.default_rng(5))
     found = extrapolate(SIZES, hits, labels, None)
     assert not found.tells and any("nothing certain was gained" in remark for remark in found.remarks)
+    assert not any("exponent" in remark for remark in found.remarks)  # a flat law has none to speak of
     assert found.gain.low <= 0.005
 
 
