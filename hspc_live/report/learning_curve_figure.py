@@ -134,7 +134,7 @@ def _measured(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not one["points"]:
         return [("nothing trained yet", "")]
     last = one["points"][-1]
-    return [(f"measured at {last['crops']:,.0f} crops", f"{_three(last['mean'])}, {_trainings(last['repeats'])}")]
+    return [(f"measured at {last['crops']:,.0f} crops", f"{_three(last['mean'])}, n = {last['repeats']}")]
 
 
 def _foretold(one: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -149,18 +149,14 @@ def _foretold(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines if fit["tells"] else [*lines, ("the fit does not tell: see the report", "")]
 
 
-def _trainings(n: int) -> str:
-    return f"n = {n} training{'' if n == 1 else 's'}"
-
-
 def _three(one: Mapping[str, Any]) -> str:
     return fixed(one["value"]) + ("" if one["low"] is None else f" ({fixed(one['low'])}–{fixed(one['high'])})")
 
 
 def _note(metrics: Metrics) -> str:
     note = (
-        "Large marks: means of the repeats with 95 % intervals over them (Student's t); small ones: single trainings. "
-        "Band: 95 %, repeats and judged cells redrawn."
+        "Large marks: means of n repeats with 95 % intervals over them (Student's t); small ones: single trainings, at "
+        "all crops of other seeds only. Band: 95 %, repeats and judged cells redrawn."
     )
     made = f"All are judged on the same {metrics['n_judged']:,} cells. Law: $a + b\\,n^{{-c}}$. Chance: "
     made += f"{metrics['chance']:.2f}."

@@ -154,7 +154,7 @@ def extrapolate(
     repeats = len(hits)
     means = accuracies(hits, labels).mean(axis=0)
     law = fit_law(sizes, means)
-    drawn = _redrawn(hits, labels, groups, np.random.default_rng(seed))
+    drawn, grouped = _redrawn(hits, labels, groups, np.random.default_rng(seed))
     a, b, c = _laws(sizes, drawn)
     along = np.geomspace(float(sizes.min()), 2 * law.scale, _STEPS)
     curves = a[:, None] + b[:, None] * (along[None] / law.scale) ** -c[:, None]
@@ -164,6 +164,8 @@ def extrapolate(
     rise = _estimate(float(means[-1] - means[0]), drawn[:, -1] - drawn[:, 0], -1.0)
     twice = _estimate(law.at(2 * law.scale), at_twice, 0.0)
     remarks = list(_doubts(rise, gain, repeats, float(((c <= _GRID[0] * 1.001) & (b < 0)).mean())))
+    if groups is not None and not grouped:
+        remarks.append("groups and classes go together, so intervals are over cells, and say nothing of other groups")
     tells = rise.low > 0 and gain.high - gain.low < rise.value
     return Extrapolation(
         law, along, low, high, _estimate(law.at(law.scale), at_all, 0.0), twice, gain, rise, tells, tuple(remarks)
@@ -197,19 +199,35 @@ def _doubts(rise: Estimate, gain: Estimate, repeats: int, at_bound: float) -> li
 
 def _redrawn(
     hits: NDArray[np.bool_], labels: NDArray[np.int64], groups: ArrayLike | None, rng: np.random.Generator
-) -> Floats:
-    """Mean accuracies (draws, sizes) of redrawn repeats and redrawn cells."""
+) -> tuple[Floats, bool]:
+    """Mean accuracies (draws, sizes) of redrawn repeats and redrawn cells; whether these came in their groups.
+
+    Where groups and classes go together, most draws of groups would lose a class, and say nothing of the accuracy:
+    cells are redrawn then.
+    """
     repeats = len(hits)
+    weights, whole_draws = _weights(labels, groups, rng)
+    grouped = groups is not None and float(whole_draws.mean()) >= 0.5
+    if groups is not None and not grouped:
+        weights, whole_draws = _weights(labels, None, rng)
+    by_repeat = _weighted(hits, labels, weights[whole_draws])  # (draws, repeats, sizes)
+    whole = np.asarray(by_repeat.mean(axis=1))
+    if repeats < 2:
+        return whole, grouped
+    chosen = rng.integers(0, repeats, (len(by_repeat), repeats))
+    means = np.take_along_axis(by_repeat, chosen[:, :, None], axis=1).mean(axis=1)
+    return np.asarray(whole + math.sqrt(repeats / (repeats - 1)) * (means - whole)), grouped
+
+
+def _weights(
+    labels: NDArray[np.int64], groups: ArrayLike | None, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """How often each cell is drawn (draws, n), and which draws have every class."""
     members = members_of(groups, len(labels))
     units = int(members.max()) + 1
     weights = rng.multinomial(units, np.full(units, 1 / units), _DRAWS)[:, members].astype(np.float64)
-    by_repeat = _weighted(hits, labels, weights)  # (draws, repeats, sizes)
-    whole = np.asarray(by_repeat.mean(axis=1))
-    if repeats < 2:
-        return whole
-    chosen = rng.integers(0, repeats, (_DRAWS, repeats))
-    means = np.take_along_axis(by_repeat, chosen[:, :, None], axis=1).mean(axis=1)
-    return np.asarray(whole + math.sqrt(repeats / (repeats - 1)) * (means - whole))
+    there = np.stack([weights[:, labels == label].any(axis=1) for label in np.unique(labels)])
+    return weights, np.asarray(there.all(axis=0))
 
 
 def _weighted(hits: NDArray[np.bool_], labels: NDArray[np.int64], weights: Floats) -> Floats:
