@@ -96,7 +96,7 @@ def explain(
             for column, (name, one) in enumerate(found.items())
         },
         "pca": {name: one.to_json() for name, one in planes.items()}
-        | {"n": len(shown), "chance": 1 / len(card.classes)},
+        | {"n": len(shown), "chance": 1 / len(np.unique(classes[classes >= 0]))},
         "rows": {name: rows[targets == column].tolist() for column, name in enumerate(card.classes)},
         "seed": seed,
         "notes": list(applied.notes),

@@ -66,7 +66,9 @@ def _curve(axes: Axes, name: str, one: Mapping[str, Any], place: int, middle: fl
         x = np.array(band["crops"])
         value = np.array(band["value"])
         inside = x <= fit["scale"] * 1.0001
-        axes.fill_between(x, band["low"], band["high"], color=colour, alpha=0.13, lw=0, zorder=1)
+        axes.fill_between(x, band["low"], band["high"], color=colour, alpha=0.11, lw=0, zorder=1)
+        for end in ("low", "high"):
+            axes.plot(x, band[end], line, color=colour, lw=0.8, alpha=0.6, zorder=1)
         axes.plot(x[inside], value[inside], line, color=colour, lw=1.8, zorder=2)
         beyond = np.flatnonzero(~inside)
         if len(beyond):
@@ -132,7 +134,7 @@ def _measured(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not one["points"]:
         return [("nothing trained yet", "")]
     last = one["points"][-1]
-    return [(f"measured at {last['crops']:,.0f} crops", f"{_three(last['mean'])}, n = {last['repeats']} trainings")]
+    return [(f"measured at {last['crops']:,.0f} crops", f"{_three(last['mean'])}, n = {last['repeats']}")]
 
 
 def _foretold(one: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -153,8 +155,8 @@ def _three(one: Mapping[str, Any]) -> str:
 
 def _note(metrics: Metrics) -> str:
     note = (
-        "Large marks: means of the repeats with 95 % intervals over them (Student's t); small ones: single trainings. "
-        "Band: 95 %, repeats and judged cells redrawn."
+        "Large marks: means of n repeats with 95 % intervals over them (Student's t); small ones: single trainings, at "
+        "all crops of other seeds only. Band: 95 %, repeats and judged cells redrawn."
     )
     made = f"All are judged on the same {metrics['n_judged']:,} cells. Law: $a + b\\,n^{{-c}}$. Chance: "
     made += f"{metrics['chance']:.2f}."

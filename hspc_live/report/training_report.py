@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hspc_live.core.errors import OutputError
 from hspc_live.report import style
@@ -32,7 +33,7 @@ def write_training(folder: Path, name: str, classes: Sequence[str], report: Metr
     validation = report["validation"]
     lines = _read(folder / LOG)
     known = json.loads((folder / METRICS).read_text(encoding="utf-8")) if (folder / METRICS).exists() else {}
-    source = f"{name}; judged on {validation['n']:,} crops: {validation['data']}"
+    source = f"{name}; judged on {validation['n']:,} crops that training never saw"
     files = save_both(training_figure(lines, validation, 1 / len(classes), source), folder, "training")
     judged = {
         "confusion": confusion, "confusion_rows": list(classes), "confusion_columns": list(classes),
@@ -51,18 +52,19 @@ def write_training(folder: Path, name: str, classes: Sequence[str], report: Metr
 def training_figure(lines: Lines, validation: Metrics, chance: float, source: str) -> Figure:
     """Left: losses by epoch. Right: balanced accuracy on crops that are not trained on, and what the card states."""
     figure = style.new_figure(4.8)
-    style.heading(figure, f"Training: {len(lines)} epochs", source)
+    style.heading(figure, f"Training: {len(lines)} epoch{'' if len(lines) == 1 else 's'}", source)
     left, right = figure.add_axes((0.07, 0.17, 0.40, 0.58)), figure.add_axes((0.56, 0.17, 0.40, 0.58))
     _by_epoch(left, lines, "train_loss", "training", FIRST, "o", "-")
     _by_epoch(left, lines, "validation_loss", "held-out crops", SECOND, "s", "--")
     left.set_ylabel("cross-entropy")
-    left.set_ylim(bottom=0)
-    _by_epoch(right, lines, "validation_balanced_accuracy", "held-out crops, after the epoch", SECOND, "s", "--")
+    losses = [one[key] for one in lines for key in ("train_loss", "validation_loss") if key in one]
+    left.set_ylim(0, 1.1 * max(losses, default=1.0))
+    _by_epoch(right, lines, "validation_balanced_accuracy", "held-out crops", SECOND, "s", "--")
     low, high = validation["balanced_accuracy_interval"]
     last = lines[-1]["epoch"] if lines else 1
     ends = {"low": low, "high": high}
     dot(right, last * 1.03 + 0.1, validation["balanced_accuracy"], ends, style.GREY, "D")
-    right.plot([], [], "D", color=style.GREY, mec=style.INK, mew=0.6, label="the finished model, 95 % interval")
+    right.plot([], [], "D", color=style.GREY, mec=style.INK, mew=0.6, label="finished model, 95 % interval")
     right.axhline(chance, color=style.GREY, lw=1, ls="--")
     right.text(0.5, chance, " chance", fontsize=style.SMALL, color="#555555", va="bottom")
     right.set_ylabel("balanced accuracy")
@@ -71,7 +73,7 @@ def training_figure(lines: Lines, validation: Metrics, chance: float, source: st
         style.plain(axes)
         axes.set_xlabel("epoch")
         axes.set_xlim(0.5, last * 1.06 + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y", color=style.PALE, lw=0.5)
         axes.legend(frameon=False, fontsize=style.NORMAL, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     foot(figure, "The training loss is of augmented crops and, where the recipe says so, of soft targets.")

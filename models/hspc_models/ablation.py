@@ -8,7 +8,7 @@ are also shown the judged cells turned by half a turn: how much they lose says h
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def compare_variants(out: Path, settings: TrainSettings, source: CropSource) -> 
     Cells are judged by their first view, as the card's figures are. Raises as `load_network` does.
     """
     cells, units, words = _cells(settings, source)
-    half = np.ascontiguousarray(cells.images[:, ::-1, ::-1])
+    half = cast("Pixels", np.ascontiguousarray(cells.images[:, ::-1, ::-1]))
     said, figures = {}, {}
     for name in (AS_TAKEN, TURNED):
         said[name] = _predicted(out / name, cells.images)

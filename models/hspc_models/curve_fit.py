@@ -64,7 +64,7 @@ class Law:
 
     def at(self, n: float) -> float:
         """The law's accuracy for n crops."""
-        return self.a + self.b * (n / self.scale) ** -self.c
+        return self.a + self.b * float((n / self.scale) ** -self.c)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +121,7 @@ def measured_point(fraction: float, crops: float, values: list[float]) -> Point:
 
 def accuracies(hits: NDArray[np.bool_], labels: NDArray[np.int64]) -> Floats:
     """Balanced accuracies (…) of hits (…, n) on cells with labels (n,)."""
-    return _weighted(hits, labels, np.ones((1, len(labels))))[0]
+    return np.asarray(_weighted(hits, labels, np.ones((1, len(labels))))[0])
 
 
 def fit_law(sizes: Floats, values: Floats) -> Law:
@@ -154,7 +154,7 @@ def extrapolate(
     repeats = len(hits)
     means = accuracies(hits, labels).mean(axis=0)
     law = fit_law(sizes, means)
-    drawn = _redrawn(hits, labels, groups, np.random.default_rng(seed))
+    drawn, grouped = _redrawn(hits, labels, groups, np.random.default_rng(seed))
     a, b, c = _laws(sizes, drawn)
     along = np.geomspace(float(sizes.min()), 2 * law.scale, _STEPS)
     curves = a[:, None] + b[:, None] * (along[None] / law.scale) ** -c[:, None]
@@ -163,7 +163,9 @@ def extrapolate(
     gain = _estimate(law.at(2 * law.scale) - law.at(law.scale), at_twice - at_all, -1.0)
     rise = _estimate(float(means[-1] - means[0]), drawn[:, -1] - drawn[:, 0], -1.0)
     twice = _estimate(law.at(2 * law.scale), at_twice, 0.0)
-    remarks = list(_doubts(rise, gain, repeats, float((c <= _GRID[0] * 1.001).mean())))
+    remarks = list(_doubts(rise, gain, repeats, float(((c <= _GRID[0] * 1.001) & (b < 0)).mean())))
+    if groups is not None and not grouped:
+        remarks.append("groups and classes go together, so intervals are over cells, and say nothing of other groups")
     tells = rise.low > 0 and gain.high - gain.low < rise.value
     return Extrapolation(
         law, along, low, high, _estimate(law.at(law.scale), at_all, 0.0), twice, gain, rise, tells, tuple(remarks)
@@ -183,7 +185,7 @@ def _doubts(rise: Estimate, gain: Estimate, repeats: int, at_bound: float) -> li
             f"what doubling adds is uncertain by {wide:.3f}, and all measured sizes together gained {rise.value:.3f}: "
             "take more repeats, or more sizes"
         )
-    if at_bound > 0.25:
+    if rise.low > 0 and at_bound > 0.25:
         found.append(
             f"in {at_bound:.0%} of the redrawn curves the exponent lies at its least, {EXPONENTS[0]:g}: they do not "
             "bend yet, so where the curve would end is not known"
@@ -197,19 +199,35 @@ def _doubts(rise: Estimate, gain: Estimate, repeats: int, at_bound: float) -> li
 
 def _redrawn(
     hits: NDArray[np.bool_], labels: NDArray[np.int64], groups: ArrayLike | None, rng: np.random.Generator
-) -> Floats:
-    """Mean accuracies (draws, sizes) of redrawn repeats and redrawn cells."""
+) -> tuple[Floats, bool]:
+    """Mean accuracies (draws, sizes) of redrawn repeats and redrawn cells; whether these came in their groups.
+
+    Where groups and classes go together, most draws of groups would lose a class, and say nothing of the accuracy:
+    cells are redrawn then.
+    """
     repeats = len(hits)
+    weights, whole_draws = _weights(labels, groups, rng)
+    grouped = groups is not None and float(whole_draws.mean()) >= 0.5
+    if groups is not None and not grouped:
+        weights, whole_draws = _weights(labels, None, rng)
+    by_repeat = _weighted(hits, labels, weights[whole_draws])  # (draws, repeats, sizes)
+    whole = np.asarray(by_repeat.mean(axis=1))
+    if repeats < 2:
+        return whole, grouped
+    chosen = rng.integers(0, repeats, (len(by_repeat), repeats))
+    means = np.take_along_axis(by_repeat, chosen[:, :, None], axis=1).mean(axis=1)
+    return np.asarray(whole + math.sqrt(repeats / (repeats - 1)) * (means - whole)), grouped
+
+
+def _weights(
+    labels: NDArray[np.int64], groups: ArrayLike | None, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """How often each cell is drawn (draws, n), and which draws have every class."""
     members = members_of(groups, len(labels))
     units = int(members.max()) + 1
     weights = rng.multinomial(units, np.full(units, 1 / units), _DRAWS)[:, members].astype(np.float64)
-    by_repeat = _weighted(hits, labels, weights)  # (draws, repeats, sizes)
-    whole = by_repeat.mean(axis=1)
-    if repeats < 2:
-        return whole
-    chosen = rng.integers(0, repeats, (_DRAWS, repeats))
-    means = np.take_along_axis(by_repeat, chosen[:, :, None], axis=1).mean(axis=1)
-    return np.asarray(whole + math.sqrt(repeats / (repeats - 1)) * (means - whole))
+    there = np.stack([weights[:, labels == label].any(axis=1) for label in np.unique(labels)])
+    return weights, np.asarray(there.all(axis=0))
 
 
 def _weighted(hits: NDArray[np.bool_], labels: NDArray[np.int64], weights: Floats) -> Floats:

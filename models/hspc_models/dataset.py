@@ -84,7 +84,10 @@ class LabelledCrops:
         absent = [name for name in classes if name not in self.names]
         if absent:
             has = ", ".join(self.names) or "no labels"
-            raise RecordingError(f"{self.provenance}: no crops of {', '.join(absent)}; it has {has}")
+            raise RecordingError(
+                f"{self.provenance}: no crops of {', '.join(absent)}; it has {has}. Add crops of it, or change classes "
+                "to those it has"
+            )
         renumbered = np.full(len(self.names) + 1, UNKNOWN, np.int64)  # the last place is that of label -1
         for new, name in enumerate(classes):
             renumbered[self.names.index(name)] = new

@@ -77,7 +77,10 @@ def choose(crops: LabelledCrops, card: Card, only: Sequence[str] | None = None) 
     missing = tuple(name for name in card.classes if name in wanted and not counts[name])
     has = ", ".join(crops.names) or "no labels"
     if only is not None and missing:
-        raise RecordingError(f"{crops.provenance}: no crops of {', '.join(missing)}; it has {has}")
+        raise RecordingError(
+            f"{crops.provenance}: no crops of {', '.join(missing)}; it has {has}. Add crops of it, or leave it out of "
+            "--classes"
+        )
     if not present:
         raise RecordingError(
             f"{crops.provenance}: no crop is of a class of model {card.name} ({', '.join(card.classes)}); it has "

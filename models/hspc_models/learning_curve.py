@@ -57,7 +57,7 @@ def run(curves: Curves, budget_s: float | None, command: str, said: Said, steppe
         else:
             tidy(task)
         if missing:
-            done[task.folder] = _do(task, curves, missing, command, lambda n, base=ready: stepped(base + n))
+            done[task.folder] = _do(task, curves, missing, command, partial(_beyond, stepped, ready))
             if (spent := spent_on(task)) is not None and NETWORK in missing:
                 budget.spent.append(spent)
             said(_line(number, curves, task, done[task.folder]))
@@ -82,6 +82,10 @@ def _do(task: Task, curves: Curves, missing: list[str], command: str, stepped: S
         spent = Spent(task.shown, _pace(folder), time.monotonic() - began)
     keep(task, found, spent)
     return found
+
+
+def _beyond(stepped: Stepped, ready: int, n: int) -> None:
+    stepped(ready + n)
 
 
 def _steps(task: Task, stepped: Stepped, now: Progress) -> None:

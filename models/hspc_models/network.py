@@ -229,8 +229,10 @@ def _torch_tensors(source: str, data: bytes) -> dict[str, Tensor]:
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{source}: refused: not a plain PyTorch state dict ({reason})") from error
+        raise ModelError(
+            f"{source}: refused: not a plain PyTorch state dict, but a pickle of something else or a damaged file; it "
+            "was not opened. Save the network's state_dict() where it comes from, best as safetensors"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]

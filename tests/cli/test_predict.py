@@ -192,6 +192,7 @@ def test_what_the_network_looks_at(hspc_live, tmp_path, model, seen):
         assert all(row % 3 == label for row in found["rows"][name])
         assert 0 <= one["inside"]["value"] <= 1 and 0 < one["even_attention"] < one["sharpest_possible"] <= 1
     assert set(found["pca"]) == {"raw_pixels", "features", "n", "chance"}
+    assert found["pca"]["chance"] == 0.5  # of three classes two have cells
     checked_report(out, found)
 
 

@@ -45,6 +45,7 @@ def report_in(folder: Path, *figures: str) -> None:
     assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.timeout(900)  # two trainings, which take seconds each, or minutes on a busy computer
 def test_cross_validation_judges_network_and_hog_on_every_crop(crops, tmp_path, hspc_live):
     said = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL, "--json")
     assert said.code == 0, said.err
@@ -60,6 +61,7 @@ def test_cross_validation_judges_network_and_hog_on_every_crop(crops, tmp_path, 
     assert not list(tmp_path.rglob("checkpoint*"))
 
 
+@pytest.mark.timeout(900)
 def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
     said = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL, "--json")
     assert said.code == 0, said.err

@@ -70,10 +70,20 @@ def test_judged_cells_in_groups_widen_the_interval():
     assert grouped.at_twice.high - grouped.at_twice.low > 1.5 * (alone.at_twice.high - alone.at_twice.low)
 
 
+def test_groups_that_are_classes_are_not_redrawn_and_that_is_said():
+    hits, labels = trained(Law(0.84, -0.06, 0.5, 1520.0), np.random.default_rng(8), cells=300)
+    alone, confounded = (extrapolate(SIZES, hits, labels, units) for units in (None, labels))
+    width = [found.at_twice.high - found.at_twice.low for found in (alone, confounded)]
+    assert width[1] == pytest.approx(width[0], rel=0.2)
+    assert any("groups and classes go together" in remark for remark in confounded.remarks)
+    assert not any("groups and classes" in remark for remark in alone.remarks)
+
+
 def test_a_flat_curve_tells_nothing_and_says_so():
     hits, labels = trained(Law(0.6, 0.0, 0.5, 1520.0), np.random.default_rng(5))
     found = extrapolate(SIZES, hits, labels, None)
     assert not found.tells and any("nothing certain was gained" in remark for remark in found.remarks)
+    assert not any("exponent" in remark for remark in found.remarks)  # a flat law has none to speak of
     assert found.gain.low <= 0.005
 
 
