@@ -74,16 +74,30 @@ def train(
 
 
 def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
-    from hspc_models.finish import finish
-    from hspc_models.sources import open_source
+    from hspc_models.finish import finish, finish_refit, finished
+    from hspc_models.sources import open_source, open_whole
+    from hspc_models.train import HELD_OUT, prepare
     from hspc_models.train import train as run
+    from hspc_models.train_settings import FileSource
 
     source = open_source(settings)
     for remark in source.remarks:
         progress.print(remark, markup=False)
+    if not (isinstance(settings.source, FileSource) and settings.source.refit):
+        with _Bar(settings) as bar:
+            first = run(settings, source, out, command, said=bar.step)
+        return finish(out, settings) if first else None
+    prepare(out)
+    judged = out / HELD_OUT
+    if finished(judged) is None:
+        with _Bar(settings) as bar:
+            if run(settings, source, judged, command, said=lambda now: bar.step(now, "to be judged, ")):
+                finish(judged, settings)
+    whole = open_whole(settings)
+    progress.print(f"once more, {whole.remarks[0]}", markup=False)
     with _Bar(settings) as bar:
-        first = run(settings, source, out, command, said=bar.step)
-    return finish(out, settings) if first else None
+        first = run(settings, whole, out, command, said=lambda now: bar.step(now, "all crops, "))
+    return finish_refit(out, judged, len(whole.epoch(0))) if first else None
 
 
 def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
@@ -94,7 +108,9 @@ def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] 
     both = {}
     for name, turn, flip in (("as_taken", "none", False), ("turned", "any", True)):
         augment = settings.augment.model_copy(update={"turn": turn, "flip": flip})
-        changed = settings.model_copy(update={"augment": augment, "symmetries": 1})
+        # a comparison of figures: nothing is to ship that learnt from all
+        source = settings.source.model_copy(update={"refit": False} if settings.source.kind == "files" else {})
+        changed = settings.model_copy(update={"augment": augment, "symmetries": 1, "source": source})
         report = finished(out / name) or _train(changed, out / name, f"{command} --ablation")
         if report is None:
             continue
@@ -103,7 +119,8 @@ def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] 
 
 
 def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str) -> dict[str, Any] | None:
-    from hspc_models.crossval import HOG, NETWORK, RADIAL, cross_validate
+    from hspc_models.crossval import cross_validate
+    from hspc_models.peers import HOG, NETWORK, RADIAL
 
     with _Bar(settings) as bar:
         found = cross_validate(settings, folds, out, command, lambda fold, now: bar.step(now, f"fold {fold + 1}, "))
@@ -134,13 +151,16 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "macro F1", f"{validation['macro_f1']:.3f}"
     yield "HOG + logistic regression", f"{validation['hog_balanced_accuracy']:.3f}"
     if (radial := validation.get("radial_balanced_accuracy")) is not None:
-        yield "radial profiles + SVM", f"{radial:.3f}"
+        yield "ring profiles + small network", f"{radial:.3f}"
     yield "judged on", f"{validation['n']} crops: {validation['data']}"
     for name, judged in result.get("ablation", {}).items():
         a, b = judged["balanced_accuracy_interval"]
         yield name.replace("_", " "), f"{judged['balanced_accuracy']:.3f} (95 %: {a:.3f} to {b:.3f})"
+    if (learnt := result.get("learnt_from")) is not None:
+        yield "learnt from", f"{learnt['shipped']} crops; the model that was judged, from {learnt['judged']} of them"
+    if (folds := result.get("folds")) is not None:
+        yield "each fold", ", ".join(f"{value:.3f}" for value in folds)
     if (ceiling := result.get("ceiling")) is not None:
-        yield "each fold", ", ".join(f"{value:.3f}" for value in result["folds"])
         yield (
             "believed ceiling",
             f"{ceiling['believed']:.3f}: network and peers agree on {ceiling['agreement']:.0%} of the cells; where all "
