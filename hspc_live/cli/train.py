@@ -79,19 +79,36 @@ def train(
 
 
 def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
-    from hspc_models.card import load_card
-    from hspc_models.finish import finish
-    from hspc_models.sources import open_source
+    from hspc_models.finish import finish, finish_refit, finished
+    from hspc_models.sources import open_source, open_whole
+    from hspc_models.train import HELD_OUT, prepare
     from hspc_models.train import train as run
+    from hspc_models.train_settings import FileSource
 
     source = open_source(settings)
     for remark in source.remarks:
         progress.print(remark, markup=False)
+    if not (isinstance(settings.source, FileSource) and settings.source.refit):
+        with _Bar(settings) as bar:
+            first = run(settings, source, out, command, said=bar.step)
+        return _with_page(settings, out, finish(out, settings)) if first else None
+    prepare(out)
+    judged = out / HELD_OUT
+    if finished(judged) is None:
+        with _Bar(settings) as bar:
+            if run(settings, source, judged, command, said=lambda now: bar.step(now, "to be judged, ")):
+                finish(judged, settings)
+    whole = open_whole(settings)
+    progress.print(f"once more, {whole.remarks[0]}", markup=False)
     with _Bar(settings) as bar:
-        first = run(settings, source, out, command, said=bar.step)
-    if not first:
-        return None
-    report = finish(out, settings)
+        first = run(settings, whole, out, command, said=lambda now: bar.step(now, "all crops, "))
+    return _with_page(settings, out, finish_refit(out, judged, len(whole.epoch(0)))) if first else None
+
+
+def _with_page(settings: TrainSettings, out: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """The report, and the page with figures written beside the model."""
+    from hspc_models.card import load_card
+
     judged = load_card(out).validation
     counts = [] if judged is None else [list(row) for row in judged.confusion]
     files = write_training(out, f"{settings.name} {settings.version}", settings.classes, report, counts)
@@ -125,7 +142,8 @@ def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] 
 
 
 def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str) -> dict[str, Any] | None:
-    from hspc_models.crossval import HOG, NETWORK, RADIAL, cross_validate
+    from hspc_models.crossval import cross_validate
+    from hspc_models.peers import HOG, NETWORK, RADIAL
 
     with _Bar(settings) as bar:
         found = cross_validate(settings, folds, out, command, lambda fold, now: bar.step(now, f"fold {fold + 1}, "))
@@ -158,11 +176,13 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "macro F1", f"{validation['macro_f1']:.3f}"
     yield "HOG + logistic regression", f"{validation['hog_balanced_accuracy']:.3f}"
     if (radial := validation.get("radial_balanced_accuracy")) is not None:
-        yield "radial profiles + SVM", f"{radial:.3f}"
+        yield "ring profiles + small network", f"{radial:.3f}"
     yield "judged on", f"{validation['n']} crops: {validation['data']}"
     for name, judged in result.get("ablation", {}).items():
         a, b = judged["balanced_accuracy_interval"]
         yield name.replace("_", " "), f"{judged['balanced_accuracy']:.3f} (95 %: {a:.3f} to {b:.3f})"
+    if (learnt := result.get("learnt_from")) is not None:
+        yield "learnt from", f"{learnt['shipped']} crops; the model that was judged, from {learnt['judged']} of them"
     if (paired := result.get("comparison")) is not None:
         gap = paired["difference"]
         yield (
@@ -170,8 +190,9 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{gap['value']:+.3f} (95 %: {gap['low']:+.3f} to {gap['high']:+.3f}), p = {paired['p']:.2g}, "
             f"n = {paired['n']} ({paired['test']})",
         )
+    if (folds := result.get("folds")) is not None:
+        yield "each fold", ", ".join(f"{value:.3f}" for value in folds)
     if (ceiling := result.get("ceiling")) is not None:
-        yield "each fold", ", ".join(f"{value:.3f}" for value in result["folds"])
         yield (
             "believed ceiling",
             f"{ceiling['believed']:.3f}: network and peers agree on {ceiling['agreement']:.0%} of the cells; where all "

@@ -21,17 +21,25 @@ from hspc_models.evaluate import logits
 from hspc_models.judged import independent_units
 from hspc_models.metrics import judge
 from hspc_models.sources import CropSource
-from hspc_models.train_settings import TrainSettings
+from hspc_models.train_settings import FileSource, TrainSettings
 
 AS_TAKEN: Final = "as_taken"
 TURNED: Final = "turned"
 
 
 def variants(settings: TrainSettings) -> dict[str, TrainSettings]:
-    """The two trainings, by name: all else alike, scores of one position only."""
+    """The two trainings, by name: all else alike, scores of one position only.
+
+    It is a comparison of figures: no model ships, so none learns from the crops that judge.
+    """
+    source = settings.source.model_copy(update={"refit": False} if isinstance(settings.source, FileSource) else {})
     return {
         name: settings.model_copy(
-            update={"augment": settings.augment.model_copy(update={"turn": turn, "flip": flip}), "symmetries": 1}
+            update={
+                "augment": settings.augment.model_copy(update={"turn": turn, "flip": flip}),
+                "symmetries": 1,
+                "source": source,
+            }
         )
         for name, turn, flip in ((AS_TAKEN, "none", False), (TURNED, "any", True))
     }

@@ -15,21 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.errors import OutputError
-from hspc_models.card import load_network
 from hspc_models.ceiling import believed_ceiling
 from hspc_models.checkpoint import CHECKPOINT_FILE
-from hspc_models.evaluate import logits
-from hspc_models.hog import hog_predictions
 from hspc_models.journal import Progress
 from hspc_models.metrics import judge
-from hspc_models.radial import radial_predictions
+from hspc_models.peers import HOG, NETWORK, RADIAL, held_out_predictions
 from hspc_models.sources import FiledCrops, open_folds
 from hspc_models.train import train
 from hspc_models.train_settings import TrainSettings
 
 PREDICTIONS = "predictions.npz"
 REPORT = "cross_validation.json"
-NETWORK, HOG, RADIAL = "network", "HOG + logistic regression", "radial profiles + support vectors"
 
 Said = Callable[[int, Progress], None]
 
@@ -73,12 +69,7 @@ def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, sai
 
 
 def _predict(folder: Path, source: FiledCrops) -> dict[str, NDArray[np.int64]]:
-    card, network = load_network(folder)
-    found = {
-        NETWORK: logits(network, source.test().images, card.symmetries).argmax(axis=1).astype(np.int64),
-        HOG: hog_predictions(source.baseline(), source.test()),
-        RADIAL: radial_predictions(source.baseline(), source.test()),
-    }
+    found = held_out_predictions(folder, source)
     np.savez(folder / PREDICTIONS, fingerprint=source.fingerprint, **found)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return found

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hspc_live.core.errors import ModelError
-from hspc_models.card import CARD_FILE, load_card
+from hspc_models.card import CARD_FILE, load_card, write_card
+from hspc_models.ceiling import believed_ceiling
 from hspc_models.checkpoint import CHECKPOINT_FILE
-from hspc_models.evaluate import evaluate
-from hspc_models.metrics import judge
+from hspc_models.evaluate import METRICS_FILE, evaluate
+from hspc_models.metrics import balanced_accuracy, confusion, judge
+from hspc_models.peers import RADIAL, held_out_predictions
+from hspc_models.sources import FiledCrops, open_source
 from hspc_models.train_settings import TrainSettings
+
+_MORE = ("ceiling", "radial_balanced_accuracy", "learnt_from")
+"""What a run adds to metrics.json, and its report says."""
 
 
 def finish(out: Path, settings: TrainSettings) -> dict[str, Any]:
@@ -20,12 +27,38 @@ def finish(out: Path, settings: TrainSettings) -> dict[str, Any]:
 
     Afterwards the folder holds a finished model, which no run goes on with.
     """
-    evaluate(out, settings)
-    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
-    report = finished(out)
-    if report is None:
-        raise ModelError(f"{out}: the model has vanished while it was judged")
-    return report
+    metrics = evaluate(out, settings)
+    source = open_source(settings)
+    if isinstance(source, FiledCrops):
+        found, labels = held_out_predictions(out, source), source.test().labels
+        classes = len(settings.classes)
+        metrics["ceiling"] = believed_ceiling(labels, found, classes).to_json()
+        metrics["radial_balanced_accuracy"] = balanced_accuracy(confusion(labels, found[RADIAL], classes))
+        _write(out, metrics)
+    return _closed(out)
+
+
+def finish_refit(out: Path, judged: Path, learnt_from: int) -> dict[str, Any]:
+    """Give the model in `out`, which learnt from all `learnt_from` crops, the figures of the one like it in `judged`.
+
+    Its card says whose they are. Temperature and shares are that model's too: nothing is left to fit others on, and
+    promises of purity need calibration cells that this one has not learnt from (`evaluate --calibrate`).
+    """
+    theirs, card = load_card(judged), load_card(out)
+    if theirs.validation is None:
+        raise ModelError(f"{judged}: has not been judged; delete {out} and train again")
+    cells = int(np.sum(theirs.validation.confusion))
+    words = (
+        f"{theirs.validation.data}: {cells} crops held out. These figures are of a model with the same settings that "
+        f"learnt from the other {learnt_from - cells}; this one learnt from all {learnt_from} and was judged on none"
+    )
+    figures = theirs.validation.model_copy(update={"data": words})
+    same = {"temperature": theirs.temperature, "score_shares": theirs.score_shares}
+    write_card(out, card.model_copy(update={**same, "validation": figures}))
+    metrics = json.loads((judged / METRICS_FILE).read_text(encoding="utf-8"))
+    metrics["single_views"]["data"] = words
+    _write(out, metrics | {"learnt_from": {"judged": learnt_from - cells, "shipped": learnt_from}})
+    return _closed(out)
 
 
 def finished(out: Path) -> dict[str, Any] | None:
@@ -38,6 +71,9 @@ def finished(out: Path) -> dict[str, Any] | None:
     table = np.asarray(card.validation.confusion)
     labels, predicted = (index.ravel().repeat(table.ravel()) for index in np.indices(table.shape))
     judged = judge(labels, predicted, card.classes)
+    metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8")) if (out / METRICS_FILE).exists() else {}
+    more = {name: metrics[name] for name in _MORE if name in metrics}
+    radial = {name: more.pop(name) for name in ("radial_balanced_accuracy",) if name in more}
     return {
         "validation": {
             "balanced_accuracy": card.validation.balanced_accuracy,
@@ -46,5 +82,19 @@ def finished(out: Path) -> dict[str, Any] | None:
             "n": len(labels),
             "data": card.validation.data,
             "hog_balanced_accuracy": card.validation.hog_balanced_accuracy,
-        }
+            **radial,
+        },
+        **more,
     }
+
+
+def _closed(out: Path) -> dict[str, Any]:
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    report = finished(out)
+    if report is None:
+        raise ModelError(f"{out}: the model has vanished while it was judged")
+    return report
+
+
+def _write(out: Path, metrics: dict[str, Any]) -> None:
+    (out / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -23,10 +23,10 @@ from hspc_models.augment import augment
 from hspc_models.dataset import LabelledCrops
 from hspc_models.network import CellNet, pictures
 from hspc_models.places import Place
-from hspc_models.radial import Scores
 from hspc_models.recipes import at_once, follow, rate_factor, set_rates
 from hspc_models.targets import mixed, oversampled, soft_targets
 from hspc_models.train_settings import ScratchRecipe, TrainSettings
+from hspc_models.tutor import Tutor
 
 _GRADIENT_NORM = 5.0
 
@@ -44,7 +44,7 @@ class Trainee:
 def run_epoch(
     trainee: Trainee,
     crops: LabelledCrops,
-    tutor: Scores | None,
+    tutor: Tutor | None,
     settings: TrainSettings,
     place: Place,
     epoch: int,
@@ -52,7 +52,7 @@ def run_epoch(
 ) -> tuple[float, float, int]:
     """One pass over `crops`, rarer classes repeated; the mean loss, the last rate, and the crops shown.
 
-    `tutor` are the scores (n, classes) that the recipe mixes into the targets, if it does.
+    `tutor` says what the recipe mixes into the targets, if it does.
     `said(step, steps)` hears of every step. Raises ModelError if the loss is no longer a number.
     """
     seed = settings.seed * 1_000_003 + epoch
@@ -60,7 +60,7 @@ def run_epoch(
     order = torch.Generator().manual_seed(seed)
     generator = torch.Generator(place.device).manual_seed(seed + 7919 * place.rank)
     rng = np.random.default_rng([settings.seed, epoch])
-    targets = _targets(crops, tutor, settings)
+    targets = _targets(crops, settings)
     rows = oversampled(crops.labels, len(settings.classes), rng) if settings.oversample else np.arange(len(crops))
     shuffled = torch.from_numpy(rows)[torch.randperm(len(rows), generator=order)]
     # equal shares for all processes; two crops each at least, or the norms would have no variance
@@ -75,7 +75,7 @@ def run_epoch(
             trainee.optimizer, rate_factor(settings.recipe, settings.epochs, epoch + index / len(batches), step)
         )
         mine = batch[place.rank :: place.world]
-        losses.append(_step(trainee, crops, mine, targets, settings, place, epoch, generator, rng))
+        losses.append(_step(trainee, crops, tutor, mine, targets, settings, place, epoch, generator, rng))
         if not math.isfinite(losses[-1]):
             raise ModelError(f"training: the loss became {losses[-1]} in epoch {epoch + 1}; lower recipe.learning_rate")
         follow(trainee.average, trainee.network, settings.recipe, step)
@@ -83,17 +83,17 @@ def run_epoch(
     return float(np.mean(losses)), rate, sum(len(batch) for batch in batches)
 
 
-def _targets(crops: LabelledCrops, tutor: Scores | None, settings: TrainSettings) -> Tensor:
+def _targets(crops: LabelledCrops, settings: TrainSettings) -> Tensor:
     recipe = settings.recipe
     if not isinstance(recipe, ScratchRecipe):
         return soft_targets(crops, settings.classes, 0.0)
-    targets = soft_targets(crops, settings.classes, recipe.label_smoothing, recipe.smooth_to)
-    return targets if tutor is None else targets.lerp(torch.from_numpy(tutor), recipe.tutor)
+    return soft_targets(crops, settings.classes, recipe.label_smoothing, recipe.smooth_to)
 
 
 def _step(
     trainee: Trainee,
     crops: LabelledCrops,
+    tutor: Tutor | None,
     rows: Tensor,
     targets: Tensor,
     settings: TrainSettings,
@@ -109,10 +109,14 @@ def _step(
     total = 0.0
     for number, part in enumerate(parts):
         whole = pictures(crops.images[part.numpy()]).to(place.device, non_blocking=True)
-        inputs = resized(augment(whole, settings.augment, generator), settings.pixels_of(epoch))
+        shown = augment(whole, settings.augment, generator)
         wanted = targets[part].to(place.device)
         if isinstance(recipe, ScratchRecipe) and recipe.mixup:
-            inputs, wanted = mixed(inputs, wanted, recipe.mixup, rng)
+            shown, wanted = mixed(shown, wanted, recipe.mixup, rng)
+        if isinstance(recipe, ScratchRecipe) and tutor is not None:
+            said = torch.from_numpy(tutor.scores(shown[:, 0].cpu().numpy(), part.numpy()))
+            wanted = wanted.lerp(said.to(place.device), recipe.tutor)
+        inputs = resized(shown, settings.pixels_of(epoch))
         # gradients travel between processes once a step
         alone = (
             trainee.shared.no_sync()

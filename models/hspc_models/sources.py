@@ -188,7 +188,8 @@ class FiledCrops:
         counts = np.bincount(train.labels, minlength=len(train.names)).tolist()
         cells = ", ".join(f"{name} {count}" for name, count in zip(train.names, counts, strict=True))
         self.about = f"{file}: {len(train)} crops ({cells})"
-        self.remarks: tuple[str, ...] = (f"learning from {self.about}; {len(validation)} others judge", *remarks)
+        judges = f"{len(validation)} others judge" if len(validation) else "nothing is held out"
+        self.remarks: tuple[str, ...] = (f"learning from {self.about}; {judges}", *remarks)
         self.fingerprint = hashlib.sha256(train.images.tobytes() + train.labels.tobytes()).hexdigest()
 
     def epoch(self, number: int) -> LabelledCrops:
@@ -236,6 +237,15 @@ def open_source(settings: TrainSettings) -> CropSource:
             return FiledCrops(read, validation, source.data.name, [*remarks, *more])
         case _:
             assert_never(settings.source)
+
+
+def open_whole(settings: TrainSettings) -> FiledCrops:
+    """All filed crops to learn from, and none to judge. Raises as `open_source`."""
+    source = settings.source
+    if not isinstance(source, FileSource):
+        raise SettingsError("the twin has fresh cells for every run: there is nothing held out to learn from as well")
+    read, _ = _read(source, settings.classes, _geometry(settings), source.data)
+    return FiledCrops(read, read.take(np.empty(0, np.int64)), source.data.name)
 
 
 def open_folds(settings: TrainSettings, k: int) -> list[tuple[FiledCrops, NDArray[np.int64]]]:

@@ -39,8 +39,12 @@ def soft_targets(
 
 
 def mixed(pictures: Tensor, targets: Tensor, strength: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Each picture blended with the next one of its batch, and the targets alike (mixup, Zhang et al. 2018)."""
+    """Each picture blended with the one before it in its batch, and the targets alike (mixup, Zhang et al. 2018).
+
+    At least half of it stays, so that a blend counts as a picture of its own crop.
+    """
     share = float(rng.beta(strength, strength))
+    share = max(share, 1 - share)
     return (
         share * pictures + (1 - share) * pictures.roll(1, 0),
         share * targets + (1 - share) * targets.roll(1, 0),

@@ -30,10 +30,13 @@ from hspc_models.loop import Trainee, mean_over, resized, run_epoch
 from hspc_models.metrics import balanced_accuracy, confusion
 from hspc_models.network import CellNet, channels_last, load_backbone, pictures
 from hspc_models.places import Place, open_place
-from hspc_models.radial import Scores, tutor_scores
 from hspc_models.recipes import make_optimizer
 from hspc_models.sources import CropSource
 from hspc_models.train_settings import PaperRecipe, ScratchRecipe, TrainSettings
+from hspc_models.tutor import Tutor, learn_tutor
+
+HELD_OUT = "held-out"
+"""Folder, in that of a model that learnt from all crops, of the model like it that some of them judged."""
 
 _BATCH = 64
 
@@ -55,15 +58,16 @@ def train(
     Raises OutputError if `out` holds something else, ModelError for a backbone that does not fit, a recipe that has
     none, or a loss that is no longer a number.
     """
-    _prepare(out)
+    prepare(out)
     with open_place(settings) as place:
         trainee = _trainee(settings, place)
         identity = _identity(settings, source)
         lines = load_checkpoint(out, trainee.network, trainee.average, trainee.optimizer, identity)
         journal = Journal(out, lines) if place.first else None
-        validation = source.validation().in_order(settings.classes) if place.first else None
+        held_out = source.validation() if place.first else None
+        validation = held_out.in_order(settings.classes) if held_out is not None and len(held_out) else None
         learns_from = settings.recipe.tutor if isinstance(settings.recipe, ScratchRecipe) else 0.0
-        tutor = tutor_scores(source.epoch(0), settings.seed) if learns_from else None
+        tutor = learn_tutor(source.epoch(0), settings.seed) if learns_from else None
         kept_at = time.monotonic()
         last = min(settings.epochs, epochs or settings.epochs)
         for epoch in range(len(lines), last):
@@ -84,8 +88,8 @@ def train(
         return place.first
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder, which may hold an unfinished run and nothing else. Raises OutputError."""
+def prepare(out: Path) -> None:
+    """Make a run's folder, which may hold an unfinished run and nothing else. Raises OutputError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         if (out / CARD_FILE).exists() and not (out / CHECKPOINT_FILE).exists():
@@ -98,7 +102,7 @@ def _prepare(out: Path) -> None:
 
 def _left_by_a_kill(file: Path) -> bool:
     """Whether a run that was killed before its first checkpoint may have left this."""
-    return file.name.startswith("events.") or file.suffix == ".partial"
+    return file.name.startswith("events.") or file.suffix == ".partial" or file.name == HELD_OUT
 
 
 def _trainee(settings: TrainSettings, place: Place) -> Trainee:
@@ -145,7 +149,7 @@ def _identity(settings: TrainSettings, source: CropSource) -> str:
 def _one_epoch(
     trainee: Trainee,
     source: CropSource,
-    tutor: Scores | None,
+    tutor: Tutor | None,
     validation: LabelledCrops | None,
     settings: TrainSettings,
     place: Place,

@@ -49,6 +49,17 @@ class FileSource(Section):
     holdout: float = Field(0.2, gt=0, lt=1, description="share of `data` that is held out; the paper's is 0.2")
     by: Literal["group", "random"] = Field("random", description="what is held out: whole groups, or crops at random")
     group_by: str | None = Field(None, description="column of `data` that names the groups (mouse, experiment)")
+    refit: bool = Field(
+        False,
+        description="once the held-out part has judged a model, train another one alike on all of `data`, which ships: "
+        "the figures are then those of a model that learnt from less",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FileSource:
+        if self.refit and self.validation is not None:
+            raise ValueError("refit is for a part of `data` that is held out; with `validation` all of it is learnt")
+        return self
 
 
 Source = Annotated[TwinSource | FileSource, Field(discriminator="kind")]
@@ -84,7 +95,7 @@ class ScratchRecipe(Section):
         0.0,
         ge=0,
         lt=1,
-        description="share of the target that is a simple classifier's score (`radial`); of filed crops",
+        description="share of the target that is a simple classifier's score (`tutor`); of filed crops",
     )
     average_decay: float = Field(0.995, ge=0, lt=1, description="of the running average of the weights that is kept")
 

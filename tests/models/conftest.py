@@ -120,3 +120,19 @@ class Gauss:
 @pytest.fixture(scope="session")
 def gauss() -> Gauss:
     return Gauss()
+
+
+@pytest.fixture(scope="session")
+def discs() -> Callable[[int, int], LabelledCrops]:
+    """`discs(n, seed)`: crops of small and large bright discs in turn, with noise."""
+
+    def make(n: int, seed: int) -> LabelledCrops:
+        rng = np.random.default_rng(seed)
+        axis = np.arange(40) - 19.5
+        labels = np.arange(n) % 2
+        radius = np.where(labels == 0, 8, 13) + rng.normal(0, 0.5, n)
+        inside = np.hypot(axis[:, None], axis[None, :])[None] < radius[:, None, None]
+        images = (1000 + 300 * inside + rng.normal(0, 30, (n, 40, 40))).astype(np.uint16)
+        return LabelledCrops(images, labels, ("small", "large"), np.arange(n), 0.5, "discs")
+
+    return make

@@ -1,31 +1,20 @@
-"""The tutor sees cells whichever way they lie, and doubts labels that their looks contradict."""
+"""Ring features do not hang on how a cell lies, nor on which way it was shifted."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hspc_models.dataset import LabelledCrops
 from hspc_models.network import symmetry
-from hspc_models.radial import radial_features, radial_predictions, tutor_scores
+from hspc_models.radial import radial_features, shifted
 
 
-def discs(n: int, seed: int) -> LabelledCrops:
-    """Small and large bright discs in turn, with noise."""
-    rng = np.random.default_rng(seed)
-    axis = np.arange(40) - 19.5
-    labels = np.arange(n) % 2
-    radius = np.where(labels == 0, 8, 13) + rng.normal(0, 0.5, n)
-    inside = np.hypot(axis[:, None], axis[None, :])[None] < radius[:, None, None]
-    images = 1000 + 300 * inside + rng.normal(0, 30, (n, 40, 40))
-    return LabelledCrops(images.astype(np.uint16), labels, ("small", "large"), np.arange(n), 0.5, "discs")
-
-
-def test_turned_and_mirrored_cells_look_the_same_to_it():
+def test_turned_and_mirrored_cells_look_the_same_to_it(discs):
     images = discs(4, 1).images
     plain = radial_features(images)
-    assert plain.shape == (4, 38) and np.isfinite(plain).all()
+    assert plain.shape == (4, 64) and np.isfinite(plain).all()
     for which in range(1, 8):
         turned = symmetry(torch.from_numpy(images.astype(np.int32)), which).numpy().astype(np.uint16)
         np.testing.assert_allclose(radial_features(turned), plain, atol=1e-6)
@@ -35,15 +24,18 @@ def test_a_flat_crop_has_features_too():
     assert np.isfinite(radial_features(np.full((2, 40, 40), 7, np.uint8))).all()
 
 
-def test_it_tells_sizes_apart():
-    found = radial_predictions(discs(40, 1), discs(20, 2))
-    assert (found == discs(20, 2).labels).all()
+def test_shifted_crops_are_whole_pixels_away_and_the_first_is_as_it_was(discs):
+    images = discs(2, 1).images
+    moved = shifted(images, 25)
+    assert len(moved) == 25 and all(one.shape == images.shape for one in moved)
+    np.testing.assert_array_equal(moved[0], images)
+    inner = {one[:, 10:30, 10:30].tobytes() for one in moved}
+    wanted = {images[:, 10 + a : 30 + a, 10 + b : 30 + b].tobytes() for a in range(-2, 3) for b in range(-2, 3)}
+    assert inner == wanted
 
 
-def test_a_label_that_the_looks_contradict_is_doubted():
-    crops = discs(60, 1)
-    crops.labels[:3] = 1 - crops.labels[:3]
-    scores = tutor_scores(crops, seed=1)
-    assert scores.shape == (60, 2) and scores.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
-    own = scores[np.arange(60), crops.labels]
-    assert own[:3].max() < 0.3 and np.median(own[3:]) > 0.7
+@given(st.integers(16, 70))
+def test_crops_of_any_size_have_finite_features(edge):
+    images = np.random.default_rng(edge).integers(0, 255, (2, edge, edge)).astype(np.uint8)
+    assert np.isfinite(radial_features(images)).all()
+    assert all(one.shape == images.shape for one in shifted(images, 9))

@@ -1,0 +1,56 @@
+"""The tutor learns from few crops, doubts labels that looks contradict, and judges none that it has learnt from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hspc_live.core.errors import RecordingError
+from hspc_models.tutor import learn_tutor, radial_predictions
+
+
+def test_it_tells_sizes_apart_and_leaves_the_random_state_alone(discs):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    found = radial_predictions(discs(40, 1), discs(20, 2))
+    assert (found == discs(20, 2).labels).all()
+    assert torch.rand(1) == expected
+
+
+def test_a_label_that_the_looks_contradict_is_doubted(discs):
+    crops = discs(60, 1)
+    crops.labels[:3] = 1 - crops.labels[:3]
+    scores = learn_tutor(crops, seed=1).scores(crops.images, np.arange(60))
+    assert scores.shape == (60, 2) and scores.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    own = scores[np.arange(60), crops.labels]
+    assert own[:3].max() < 0.3 and np.median(own[3:]) > 0.7
+
+
+def test_it_judges_the_picture_that_is_shown_by_who_has_not_seen_its_crop(discs):
+    crops = discs(60, 1)
+    tutor = learn_tutor(crops, seed=1)
+    rows = np.array([7, 2, 7])
+    # large discs in place of the crops: what counts is what is shown, in whatever order the rows come
+    scores = tutor.scores(discs(60, 3).images[[1, 3, 5]], rows)
+    assert scores[:, 1].min() > 0.7
+    again = tutor.scores(discs(60, 3).images[[5]], rows[2:])
+    np.testing.assert_allclose(again[0], scores[2], atol=1e-5)
+    # with the machines of all other folds taken away, rows of one fold are still scored
+    mine = np.flatnonzero(tutor.fold == 2)
+    alone = [tutor.fitted[2] if number == 2 else None for number in range(len(tutor.fitted))]
+    left = type(tutor)((*alone,), tutor.fold, 2)
+    np.testing.assert_array_equal(left.scores(crops.images[mine], mine), tutor.scores(crops.images[mine], mine))
+
+
+def test_the_same_seed_gives_the_same_tutor(discs):
+    crops = discs(30, 4)
+    one, two = (learn_tutor(crops, seed=3).scores(crops.images, np.arange(30)) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_class_of_one_crop_cannot_be_parted(discs):
+    crops = discs(3, 1)
+    with pytest.raises(RecordingError):
+        learn_tutor(crops, seed=1)
