@@ -19,14 +19,14 @@ from hspc_live.core.errors import OutputError, SettingsError
 from hspc_models.curve_draws import Rows, drawing_units, nested_draws
 from hspc_models.dataset import LabelledCrops
 from hspc_models.hog import hog_predictions
-from hspc_models.radial import radial_predictions
+from hspc_models.peers import HOG, NETWORK, RADIAL
 from hspc_models.sources import open_source
 from hspc_models.train_settings import PaperRecipe, Phase, ScratchRecipe, TrainSettings
+from hspc_models.tutor import radial_predictions
 
-NETWORK: Final = "network"
 PEERS: Final = {
-    "radial profiles + support vectors": radial_predictions,
-    "HOG + logistic regression": hog_predictions,
+    RADIAL: radial_predictions,
+    HOG: hog_predictions,
 }
 IDENTITY: Final = "curve.json"
 

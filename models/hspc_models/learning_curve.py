@@ -21,9 +21,10 @@ from hspc_models.card import load_network
 from hspc_models.curve_budget import Budget, Spent, minutes
 from hspc_models.curve_fit import accuracies
 from hspc_models.curve_store import Predictions, found_of, keep, spent_on, tidy, training_folder
-from hspc_models.curve_tasks import NETWORK, PEERS, Curves, Task
+from hspc_models.curve_tasks import PEERS, Curves, Task
 from hspc_models.evaluate import logits
 from hspc_models.journal import LOG_FILE, Progress
+from hspc_models.peers import NETWORK
 from hspc_models.sources import FiledCrops
 from hspc_models.train import train
 

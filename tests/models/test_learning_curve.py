@@ -11,9 +11,10 @@ from hspc_live.core.errors import OutputError, SettingsError
 from hspc_models.curve_results import figures
 from hspc_models.curve_settings import CurveSettings
 from hspc_models.curve_store import PREDICTIONS
-from hspc_models.curve_tasks import NETWORK, plan
+from hspc_models.curve_tasks import plan
 from hspc_models.dataset import write_crops
 from hspc_models.learning_curve import run
+from hspc_models.peers import NETWORK
 from hspc_models.train_settings import (
     FileSource,
     PaperRecipe,
@@ -79,7 +80,7 @@ def test_peers_alone_take_seconds_and_are_not_done_twice(crops, tmp_path):
     assert run(curves, None, "test", said.append, silent) is None
     assert len(said) == 8
     found = figures(curves)
-    assert list(found["classifiers"]) == ["radial profiles + support vectors", "HOG + logistic regression"]
+    assert list(found["classifiers"]) == ["ring profiles + small network", "HOG + logistic regression"]
     for one in found["classifiers"].values():
         assert [point["repeats"] for point in one["points"]] == [2] * 4 and one["fit"] is not None
         assert one["foreseen"] is None  # two sizes up to half of the crops foretell nothing
