@@ -62,6 +62,14 @@ def train(
     began = time.monotonic()
     settings = load_train_settings(config, source_changes(data, recipe, backbone, overrides or []))
     command = " ".join(["hspc-live train", str(config), *(["--data", str(data)] if data else [])])
+    if (last := settings.phases[-1].pixels) != settings.crop_px:
+        progress.print(
+            f"warning: training ends with crops averaged down to {last} × {last} pixels, and the model will be shown "
+            f"{settings.crop_px} × {settings.crop_px}, where it may recognise nothing; end with a phase of "
+            f"{settings.crop_px} pixels",
+            style="yellow",
+            markup=False,
+        )
     if folds is not None and ablation:
         raise SettingsError("--folds and --ablation do not go together: choose one")
     if folds is not None:

@@ -15,18 +15,24 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from hspc_live.core.errors import SettingsError
+from hspc_live.core.values import Pixels
 from hspc_models.card import load_network
 from hspc_models.curve_budget import Budget, Spent, minutes
 from hspc_models.curve_fit import accuracies
 from hspc_models.curve_store import Predictions, found_of, keep, spent_on, tidy, training_folder
 from hspc_models.curve_tasks import PEERS, Curves, Task
-from hspc_models.evaluate import logits
 from hspc_models.journal import LOG_FILE, Progress
+from hspc_models.loop import resized
+from hspc_models.network import CellNet, channels_last, mean_logits, pictures
 from hspc_models.peers import NETWORK
 from hspc_models.sources import FiledCrops
 from hspc_models.train import train
+
+_BATCH = 64
 
 Said = Callable[[str], None]
 Stepped = Callable[[int], None]
@@ -79,10 +85,21 @@ def _do(task: Task, curves: Curves, missing: list[str], command: str, stepped: S
         source, folder = FiledCrops(part, curves.judged, curves.about), training_folder(task)
         train(task.settings, source, folder, command, said=partial(_steps, task, stepped))
         card, network = load_network(folder)
-        found[NETWORK] = logits(network, curves.judged.images, card.symmetries).argmax(axis=1).astype(np.int64)
+        found[NETWORK] = _predicted(network, curves.judged.images, task.settings.phases[-1].pixels, card.symmetries)
         spent = Spent(task.shown, _pace(folder), time.monotonic() - began)
     keep(task, found, spent)
     return found
+
+
+def _predicted(network: CellNet, images: Pixels, pixels: int, symmetries: int) -> NDArray[np.int64]:
+    """Classes (n,) of crops, averaged down to what the network was trained on: another size it would not recognise."""
+    channels_last(network.eval())
+    with torch.inference_mode():
+        batches = [
+            mean_logits(network, resized(pictures(images[start : start + _BATCH]), pixels), symmetries).argmax(dim=1)
+            for start in range(0, len(images), _BATCH)
+        ]
+    return np.asarray(torch.cat(batches).numpy(), np.int64)
 
 
 def _beyond(stepped: Stepped, ready: int, n: int) -> None:

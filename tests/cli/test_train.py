@@ -67,6 +67,7 @@ def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
     assert said.code == 0, said.err
     result = json.loads(said.out)
     assert set(result["ablation"]) == {"as_taken", "turned"}
+    assert "ends with crops averaged down to 16 × 16 pixels, and the model will be shown 32 × 32" in said.err
     assert result["validation"] == result["ablation"]["turned"]  # brightfield has no direction
     assert (tmp_path / "out" / "as_taken" / "card.yaml").exists()
     paired = result["comparison"]

@@ -13,7 +13,8 @@ from hspc_models.curve_settings import CurveSettings
 from hspc_models.curve_store import PREDICTIONS
 from hspc_models.curve_tasks import plan
 from hspc_models.dataset import write_crops
-from hspc_models.learning_curve import run
+from hspc_models.learning_curve import _predicted, run
+from hspc_models.network import CellNet
 from hspc_models.peers import NETWORK
 from hspc_models.train_settings import (
     FileSource,
@@ -60,6 +61,18 @@ def test_what_judges_is_held_out_by_group_and_never_drawn(crops, tmp_path):
     seen = {image.tobytes() for image in curves.judged.images}
     assert all(image.tobytes() not in seen for image in curves.learnt.images)
     assert [task.fraction for task in curves.tasks] == [0.25, 0.5, 0.75, 1.0] * 2
+
+
+def test_the_network_is_judged_at_the_size_it_was_trained_at(stripes):
+    images, seen = stripes(6, 3).images, []
+
+    class Watching(CellNet):
+        def forward(self, x):
+            seen.append(tuple(x.shape))
+            return super().forward(x)
+
+    found = _predicted(Watching(2), images, 16, 1)
+    assert seen == [(6, 1, 16, 16)] and found.shape == (6,) and set(found.tolist()) <= {0, 1}
 
 
 def test_steps_or_epochs_are_the_same_at_every_size(crops, tmp_path):
