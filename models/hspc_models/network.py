@@ -125,7 +125,7 @@ class CellNet(nn.Module):
         if self.reader is None or self.training:
             return logits
         twins = len(self.reader.twins)
-        return (logits + twins * self.reader(x[:, 0])) / (1 + twins)
+        return cast("Tensor", (logits + twins * self.reader(x[:, 0])) / (1 + twins))
 
 
 class ScoringNet(nn.Module):

@@ -131,7 +131,8 @@ def shifted(pictures: Tensor, positions: int) -> list[Tensor]:
     """
     edge = pictures.shape[-1]
     most = max(1, round(edge / 20))
-    steps = {1: [0.0], 9: [-most, 0, most], 25: [-most, -(most / 2), 0, most / 2, most]}[positions]
+    places: dict[int, list[float]] = {1: [0], 9: [-most, 0, most], 25: [-most, -(most / 2), 0, most / 2, most]}
+    steps = places[positions]
     moves = [(round(down), round(across)) for down in steps for across in steps]
     moves.sort(key=lambda move: abs(move[0]) + abs(move[1]))
     padded = functional.pad(pictures.unsqueeze(1), (most,) * 4, mode="reflect").squeeze(1)

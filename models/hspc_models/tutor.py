@@ -41,7 +41,7 @@ def fit_reader(crops: LabelledCrops, seed: int) -> RingReader:
 def radial_predictions(train: LabelledCrops, test: LabelledCrops, seed: int = 1) -> NDArray[np.int64]:
     """Classes (n,) of the crops of `test` after fitting on `train` (same names, same order)."""
     reader = fit_reader(train, seed)
-    return _scores(reader, _views(test, _positions(len(train)))).argmax(axis=1).astype(np.int64)
+    return np.asarray(_scores(reader, _views(test, _positions(len(train)))).argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

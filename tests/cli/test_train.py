@@ -54,6 +54,7 @@ def test_what_ships_learns_from_all_crops_and_says_whose_figures_it_carries(crop
     assert result["model_dir"] == str(out) and result["learnt_from"] == {"judged": 12, "shipped": 16}
     assert result["validation"]["n"] == 4 and "was judged on none" in result["validation"]["data"]
     assert 0 <= result["validation"]["balanced_accuracy"] <= result["ceiling"]["believed"] <= 1
+    assert {"radial_balanced_accuracy", "resnet_balanced_accuracy"} <= set(result["validation"])
     shipped, judged = load_card(out), load_card(out / "held-out")
     assert shipped.weights.sha256 != judged.weights.sha256 and shipped.temperature == judged.temperature
     assert "16 crops" in shipped.training.data and "12 crops" in judged.training.data

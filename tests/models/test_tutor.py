@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from hspc_live.core.errors import RecordingError
+from hspc_live.core.values import Modality
+from hspc_models.card import Card, NetworkShape, Training, Weights, write_card
 from hspc_models.network import CellNet, pictures, symmetry
+from hspc_models.peers import NETWORK, RADIAL, RESNET, held_out_predictions
+from hspc_models.sources import FiledCrops
 from hspc_models.tutor import fit_reader, learn_tutor, radial_predictions
 
 
@@ -79,3 +86,28 @@ def test_a_network_that_carries_a_reader_sees_what_its_own_layers_do_not(discs):
     torch.testing.assert_close(learning, learning[:1].expand(20, 2))  # of whatever crop
     assert not any(parameter.requires_grad for parameter in network.reader.parameters())
     assert all(p.requires_grad for n, p in network.named_parameters() if not n.startswith("reader."))
+
+
+def test_what_a_networks_own_layers_say_is_told_beside(discs, tmp_path):
+    """The reader knows discs; layers with random weights do not, and are no echo of it."""
+    network = CellNet(2, head=(16,), rings_px=40)
+    network.reader.load_state_dict(fit_reader(discs(40, 1), 1).state_dict())
+    torch.nn.init.zeros_(network.head[-1].weight)
+    data = safetensors.torch.save(network.state_dict())
+    (tmp_path / "model.safetensors").write_bytes(data)
+    card = Card(
+        name="x",
+        version="1",
+        classes=("small", "large"),
+        modality=Modality.BRIGHTFIELD,
+        um_per_px=0.5,
+        crop_px=40,
+        network=NetworkShape(head=(16,), rings=True),
+        weights=Weights(sha256=hashlib.sha256(data).hexdigest(), dtype="float32"),
+        training=Training(data="none", seed=1, crops=0, epochs=0, command="none"),
+    )
+    write_card(tmp_path, card)
+    judged = discs(20, 2)
+    found = held_out_predictions(tmp_path, FiledCrops(discs(40, 1), judged, "discs"))
+    assert (found[NETWORK] == judged.labels).all() and (found[RADIAL] == judged.labels).all()
+    assert len(set(found[RESNET].tolist())) == 1
