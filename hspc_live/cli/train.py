@@ -151,14 +151,14 @@ def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] 
 
 def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str) -> dict[str, Any] | None:
     from hspc_models.crossval import cross_validate
-    from hspc_models.peers import HOG, NETWORK, RADIAL
+    from hspc_models.peers import HOG, NETWORK, RADIAL, RESNET
 
     with _Bar(settings) as bar:
         found = cross_validate(settings, folds, out, command, lambda fold, now: bar.step(now, f"fold {fold + 1}, "))
     if found is None:
         return None
     files = write_folds(out, f"{settings.name} {settings.version}", settings.classes, json.loads(metrics_text(found)))
-    ours, hog, radial = found[NETWORK], found[HOG], found[RADIAL]
+    ours, resnet, hog, radial = (found[name] for name in (NETWORK, RESNET, HOG, RADIAL))
     return {
         "validation": {
             "balanced_accuracy": ours["balanced_accuracy"]["value"],
@@ -168,6 +168,7 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
             "data": f"{folds} folds, each judged by a model that had not seen it",
             "hog_balanced_accuracy": hog["balanced_accuracy"]["value"],
             "radial_balanced_accuracy": radial["balanced_accuracy"]["value"],
+            "resnet_balanced_accuracy": resnet["balanced_accuracy"]["value"],
         },
         "folds": [fold[NETWORK]["balanced_accuracy"]["value"] for fold in found["folds"]],
         "confusion": ours["confusion"],
@@ -185,6 +186,8 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "HOG + logistic regression", f"{validation['hog_balanced_accuracy']:.3f}"
     if (radial := validation.get("radial_balanced_accuracy")) is not None:
         yield "ring profiles + small network", f"{radial:.3f}"
+    if (resnet := validation.get("resnet_balanced_accuracy")) not in (None, validation["balanced_accuracy"]):
+        yield "its ResNet-50 alone", f"{resnet:.3f}: the model reads rings as well"
     yield "judged on", f"{validation['n']} crops: {validation['data']}"
     for name, judged in result.get("ablation", {}).items():
         a, b = judged["balanced_accuracy_interval"]

@@ -36,10 +36,21 @@ _SHEAR_TOLERANCE_DEG = 10.0
 
 
 class NetworkShape(Section):
-    """What cannot be read off the state dict's names: input channels and the widths of the head's hidden layers."""
+    """What cannot be read off the state dict's names: input channels and the widths of the head's hidden layers.
+
+    `rings`: whether the logits are the mean of the ResNet-50's and of two small networks' that read what the rings of
+    the crop hold (`radial`), for cells whose picture has no direction.
+    """
 
     channels: Literal[1, 3] = 1
     head: tuple[int, ...] = (256,)
+    rings: bool = False
+
+    def build(self, classes: int, crop_px: int) -> CellNet:
+        """A network of this shape, with random weights."""
+        from hspc_models.network import CellNet
+
+        return CellNet(classes, self.channels, self.head, rings_px=crop_px if self.rings else None)
 
 
 class Weights(Section):
@@ -193,9 +204,7 @@ class Card(Section):
 
     def build(self) -> CellNet:
         """A network of the card's shape, with random weights."""
-        from hspc_models.network import CellNet
-
-        return CellNet(len(self.classes), channels=self.network.channels, head=self.network.head)
+        return self.network.build(len(self.classes), self.crop_px)
 
 
 def shipped_models() -> Path:

@@ -19,7 +19,7 @@ from hspc_models.ceiling import believed_ceiling
 from hspc_models.checkpoint import CHECKPOINT_FILE
 from hspc_models.journal import Progress
 from hspc_models.metrics import judge
-from hspc_models.peers import HOG, NETWORK, RADIAL, held_out_predictions
+from hspc_models.peers import HOG, NETWORK, RADIAL, RESNET, held_out_predictions
 from hspc_models.sources import FiledCrops, open_folds
 from hspc_models.train import train
 from hspc_models.train_settings import TrainSettings
@@ -39,7 +39,7 @@ def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, sai
     sources = open_folds(settings, k)
     n = sum(len(rows) for _, rows in sources)
     labels = np.empty(n, np.int64)
-    predicted = {name: np.empty(n, np.int64) for name in (NETWORK, HOG, RADIAL)}
+    predicted = {name: np.empty(n, np.int64) for name in (NETWORK, RESNET, HOG, RADIAL)}
     folds = []
     for number, (source, rows) in enumerate(sources):
         folder = out / f"fold-{number + 1}"
@@ -70,7 +70,8 @@ def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, sai
 
 def _predict(folder: Path, source: FiledCrops) -> dict[str, NDArray[np.int64]]:
     found = held_out_predictions(folder, source)
-    np.savez(folder / PREDICTIONS, fingerprint=source.fingerprint, **found)
+    arrays: dict[str, Any] = {"fingerprint": source.fingerprint, **found}
+    np.savez(folder / PREDICTIONS, **arrays)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return found
 
@@ -83,4 +84,4 @@ def _done(folder: Path, source: FiledCrops) -> dict[str, NDArray[np.int64]] | No
     with np.load(path, allow_pickle=False) as file:
         if str(file["fingerprint"]) != source.fingerprint:
             raise OutputError(f"{path}: belongs to other crops; choose another folder")
-        return {name: file[name] for name in (NETWORK, HOG, RADIAL)}
+        return {name: file[name] for name in (NETWORK, RESNET, HOG, RADIAL)}

@@ -14,12 +14,12 @@ from hspc_models.ceiling import believed_ceiling
 from hspc_models.checkpoint import CHECKPOINT_FILE
 from hspc_models.evaluate import METRICS_FILE, evaluate
 from hspc_models.metrics import balanced_accuracy, confusion, judge
-from hspc_models.peers import RADIAL, held_out_predictions
+from hspc_models.peers import RADIAL, RESNET, held_out_predictions
 from hspc_models.sources import FiledCrops, open_source
 from hspc_models.train_settings import TrainSettings
 
-_MORE = ("ceiling", "radial_balanced_accuracy", "learnt_from")
-"""What a run adds to metrics.json, and its report says."""
+_PEERS = {"radial_balanced_accuracy": RADIAL, "resnet_balanced_accuracy": RESNET}
+"""What a run adds to the figures of metrics.json, and its report says."""
 
 
 def finish(out: Path, settings: TrainSettings) -> dict[str, Any]:
@@ -33,7 +33,8 @@ def finish(out: Path, settings: TrainSettings) -> dict[str, Any]:
         found, labels = held_out_predictions(out, source), source.test().labels
         classes = len(settings.classes)
         metrics["ceiling"] = believed_ceiling(labels, found, classes).to_json()
-        metrics["radial_balanced_accuracy"] = balanced_accuracy(confusion(labels, found[RADIAL], classes))
+        for key, name in _PEERS.items():
+            metrics[key] = balanced_accuracy(confusion(labels, found[name], classes))
         _write(out, metrics)
     return _closed(out)
 
@@ -72,8 +73,6 @@ def finished(out: Path) -> dict[str, Any] | None:
     labels, predicted = (index.ravel().repeat(table.ravel()) for index in np.indices(table.shape))
     judged = judge(labels, predicted, card.classes)
     metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8")) if (out / METRICS_FILE).exists() else {}
-    more = {name: metrics[name] for name in _MORE if name in metrics}
-    radial = {name: more.pop(name) for name in ("radial_balanced_accuracy",) if name in more}
     return {
         "validation": {
             "balanced_accuracy": card.validation.balanced_accuracy,
@@ -82,9 +81,9 @@ def finished(out: Path) -> dict[str, Any] | None:
             "n": len(labels),
             "data": card.validation.data,
             "hog_balanced_accuracy": card.validation.hog_balanced_accuracy,
-            **radial,
+            **{key: metrics[key] for key in _PEERS if key in metrics},
         },
-        **more,
+        **{key: metrics[key] for key in ("ceiling", "learnt_from") if key in metrics},
     }
 
 

@@ -25,12 +25,15 @@ from torch import Tensor, nn
 from hspc_live.core.crop import normalise
 from hspc_live.core.errors import ModelError
 from hspc_live.core.values import Pixels
+from hspc_models.radial import RingReader
 
 FEATURES = 2048
 """Width of the pooled features that the head reads."""
 
 _STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 _EXPANSION = 4
+_OWN = ("head.", "reader.")
+"""Prefixes of what no ResNet-50 checkpoint brings."""
 
 
 class Bottleneck(nn.Module):
@@ -62,9 +65,20 @@ class CellNet(nn.Module):
 
     `channels` is 1 or 3; grey crops are repeated for a three-channel network. `head` lists the widths of the hidden
     layers: the paper's two fully connected layers are one hidden width and the class layer.
+
+    With `rings_px`, the edge of the model's crops, it carries a `RingReader` as well, and its logits are the mean of
+    its own and of the reader's two networks. The reader is fitted by itself (`tutor`), not by gradients through this
+    network: in training mode `forward` leaves it out, and its parameters ask for no gradient.
     """
 
-    def __init__(self, classes: int, channels: int = 1, head: tuple[int, ...] = (256,), dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 1,
+        head: tuple[int, ...] = (256,),
+        dropout: float = 0.3,
+        rings_px: int | None = None,
+    ) -> None:
         super().__init__()
         if channels not in (1, 3):
             raise ModelError(f"the network takes 1 or 3 input channels, not {channels}")
@@ -85,6 +99,7 @@ class CellNet(nn.Module):
             hidden += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
             width = size
         self.head = nn.Sequential(*hidden, nn.Linear(width, classes))
+        self.reader = None if rings_px is None else RingReader(rings_px, classes).requires_grad_(False)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -106,7 +121,11 @@ class CellNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of normalised pictures (n, 1 or `channels`, h, w), float."""
-        return cast("Tensor", self.head(self.features(x)))
+        logits: Tensor = self.head(self.features(x))
+        if self.reader is None or self.training:
+            return logits
+        twins = len(self.reader.twins)
+        return cast("Tensor", (logits + twins * self.reader(x[:, 0])) / (1 + twins))
 
 
 class ScoringNet(nn.Module):
@@ -162,11 +181,9 @@ def channels_last(module: nn.Module) -> None:
 
 
 def backbone_names(network: CellNet) -> list[str]:
-    """Names of everything a ResNet-50 checkpoint must bring: parameters and running statistics, without the head."""
+    """Names of all that a ResNet-50 checkpoint must bring: parameters and running statistics, without our own parts."""
     return [
-        name
-        for name in network.state_dict()
-        if not name.startswith("head.") and not name.endswith("num_batches_tracked")
+        name for name in network.state_dict() if not name.startswith(_OWN) and not name.endswith("num_batches_tracked")
     ]
 
 
@@ -191,7 +208,7 @@ def load_backbone(network: CellNet, source: str | Path, sha256: str | None = Non
         )
     if state["conv1.weight"].shape[1:2] == (3,) and network.channels == 1:
         state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
-    backbone = {name: tensor for name, tensor in state.items() if name in wanted and not name.startswith("head.")}
+    backbone = {name: tensor for name, tensor in state.items() if name in wanted and not name.startswith(_OWN)}
     for name, tensor in backbone.items():
         if tensor.shape != wanted[name].shape:
             raise ModelError(f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}")

@@ -1,19 +1,25 @@
 """What a round cell looks like by distance from its middle: light, texture and edges in rings.
 
 In brightfield most of what tells stages of a cell apart is its size and how grainy it is at which depth. Statistics
-over rings hold that, and no turn or mirror changes them. `tutor` learns from them.
+over rings hold that, and no turn or mirror changes them. `tutor` learns from them, and a network may (`RingReader`).
+Everything is a product with a small matrix, so that it runs on whole batches, on any device, as part of a model.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from functools import lru_cache
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
 
 from hspc_live.core.crop import normalise
 from hspc_live.core.values import Pixels
+
+FEATURES = 64
 
 _RINGS = 10
 _BAND_RINGS, _BAND_REACH = 6, 0.9
@@ -22,79 +28,144 @@ _WIDTHS = (0.7, 1.4, 2.8)
 _EDGE_WIDTH, _EDGE_REACH = 1.0, 0.95
 _FLOOR, _EDGE_FLOOR = 1e-3, 1e-2
 _AT_ONCE = 4096
-
-Features = NDArray[np.float64]
-_Rings = NDArray[np.float64]
+_HIDDEN, _DROPOUT, _TWINS = 128, 0.3, 2
 
 
-def radial_features(images: Pixels) -> Features:
-    """Features (n, 64) of crops (n, S, S): what each ring holds, after normalisation.
+class Rings(nn.Module):
+    """The features of pictures of one size: what each ring holds.
 
-    Mean and spread of the light in ten rings; the spread, in six, of three bands of grain and of what is finer than
-    these; mean and spread of the steepness in ten. A flat crop has features too.
+    Mean and spread of the light in ten rings; the spread, in six, of what is finer than three bands of grain and of
+    these; mean and spread of the steepness in ten. A flat picture has features too. Nothing here is learnt or saved.
     """
-    parts = [_features(images[start : start + _AT_ONCE]) for start in range(0, len(images), _AT_ONCE)]
-    return np.concatenate(parts) if parts else np.empty((0, 64))
+
+    def __init__(self, edge: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.edge = edge
+
+        def keep(name: str, matrix: NDArray[np.float64]) -> None:
+            self.register_buffer(name, torch.from_numpy(matrix).to(dtype), persistent=False)
+
+        keep("whole", _rings(edge, _RINGS, 1.0))
+        keep("inner", _rings(edge, _BAND_RINGS, _BAND_REACH))
+        keep("steep", _rings(edge, _RINGS, _EDGE_REACH))
+        keep("soft", _blur(edge, _EDGE_WIDTH))
+        for number, width in enumerate(_WIDTHS):
+            keep(f"fine{number}", _blur(edge, width))
+            keep(f"coarse{number}", _blur(edge, 2 * width))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Features (n, 64) of pictures (n, S, S), floating."""
+        light = normalise(pictures)
+        columns = [*_mean_and_spread(light, self.get_buffer("whole"))]
+        inner = self.get_buffer("inner")
+        for number in range(len(_WIDTHS)):
+            smooth = _both_ways(self.get_buffer(f"fine{number}"), light)
+            if number == 0:
+                columns.append(_mean_and_spread(light - smooth, inner)[1])
+            columns.append(_mean_and_spread(smooth - _both_ways(self.get_buffer(f"coarse{number}"), light), inner)[1])
+        smooth = _both_ways(self.get_buffer("soft"), light)
+        across = smooth[:, 1:-1, 2:] - smooth[:, 1:-1, :-2]
+        down = smooth[:, 2:, 1:-1] - smooth[:, :-2, 1:-1]
+        slope = functional.pad((across * across + down * down).sqrt(), (1, 1, 1, 1))
+        mean, spread = _mean_and_spread(slope, self.get_buffer("steep"))
+        return torch.cat((*columns, torch.log(mean + _EDGE_FLOOR), spread), dim=1)
 
 
-def shifted(images: Pixels, positions: int) -> list[Pixels]:
-    """The crops (n, S, S) moved by whole pixels, up to a twentieth of the edge each way; the edge is mirrored.
+class RingReader(nn.Module):
+    """Two small networks of two hidden layers on the features of pictures: the mean of what they say at 25 places.
 
-    The first is the crops as they are. `positions` is 1, 9 or 25: three or five places each way.
+    A cell's middle is only found to a pixel or two, so they are shown every picture moved by up to a twentieth of the
+    edge each way. `middle` and `spread` are the scale of the features they were fitted on (`tutor` fits them).
     """
-    edge = images.shape[1]
+
+    middle: Tensor
+    spread: Tensor
+
+    def __init__(self, edge: int, classes: int) -> None:
+        super().__init__()
+        self.rings = Rings(edge)
+        self.register_buffer("middle", torch.zeros(FEATURES))
+        self.register_buffer("spread", torch.ones(FEATURES))
+        self.twins = nn.ModuleList(_small(classes) for _ in range(_TWINS))
+
+    def read(self, features: Tensor) -> Tensor:
+        """Logits (n, classes) of features (positions, n, 64)."""
+        scaled = (features - self.middle) / self.spread
+        return torch.stack([twin(scaled).mean(dim=0) for twin in self.twins]).mean(dim=0)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits (n, classes) of normalised pictures (n, S, S), brought to the reader's size where they are smaller."""
+        # half precision is not enough for the spreads
+        with torch.autocast(pictures.device.type, enabled=False):
+            size = (self.rings.edge, self.rings.edge)
+            if pictures.shape[-2:] != size:
+                pictures = functional.interpolate(pictures.unsqueeze(1), size=size, mode="bilinear").squeeze(1)
+            moved = shifted(pictures.float(), 25)
+            return self.read(self.rings(torch.cat(moved)).view(len(moved), len(pictures), FEATURES))
+
+
+def _small(classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(FEATURES, _HIDDEN), nn.GELU(), nn.Dropout(_DROPOUT),
+        nn.Linear(_HIDDEN, _HIDDEN), nn.GELU(), nn.Dropout(_DROPOUT),
+        nn.Linear(_HIDDEN, classes),
+    )  # fmt: skip
+
+
+def radial_features(images: Pixels) -> NDArray[np.float64]:
+    """Features (n, 64) of crops (n, S, S), in double precision."""
+    if not len(images):
+        return np.empty((0, FEATURES))
+    rings = _rings_of(images.shape[1])
+    parts = [
+        rings(torch.from_numpy(images[start : start + _AT_ONCE].astype(np.float64))).numpy()
+        for start in range(0, len(images), _AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def shifted(pictures: Tensor, positions: int) -> list[Tensor]:
+    """Pictures (n, S, S) moved by whole pixels, up to a twentieth of the edge each way; the edge is mirrored.
+
+    The first is the pictures as they are. `positions` is 1, 9 or 25: three or five places each way.
+    """
+    edge = pictures.shape[-1]
     most = max(1, round(edge / 20))
-    steps = {1: [0], 9: [-most, 0, most], 25: [-most, -(most / 2), 0, most / 2, most]}[positions]
+    places: dict[int, list[float]] = {1: [0], 9: [-most, 0, most], 25: [-most, -(most / 2), 0, most / 2, most]}
+    steps = places[positions]
     moves = [(round(down), round(across)) for down in steps for across in steps]
     moves.sort(key=lambda move: abs(move[0]) + abs(move[1]))
-    padded = np.pad(images, ((0, 0), (most, most), (most, most)), mode="reflect")
-    return [
-        cast("Pixels", padded[:, most + down : most + down + edge, most + across : most + across + edge])
-        for down, across in moves
-    ]
+    padded = functional.pad(pictures.unsqueeze(1), (most,) * 4, mode="reflect").squeeze(1)
+    return [padded[:, most + down : most + down + edge, most + across : most + across + edge] for down, across in moves]
 
 
-def _features(images: Pixels) -> Features:
-    whole = np.asarray(normalise(images.astype(np.float64)))
-    edge = images.shape[1]
-    columns = [*_mean_and_spread(whole, _rings(edge, _RINGS, 1.0))]
-    inner = _rings(edge, _BAND_RINGS, _BAND_REACH)
-    fine = whole
-    for width in _WIDTHS:
-        sd = width * edge / 40
-        smooth = _blurred(whole, sd)
-        if fine is whole:
-            columns.append(_mean_and_spread(whole - smooth, inner)[1])
-            fine = smooth
-        columns.append(_mean_and_spread(smooth - _blurred(whole, 2 * sd), inner)[1])
-    smooth = _blurred(whole, _EDGE_WIDTH * edge / 40)
-    steep = np.zeros_like(whole)
-    steep[:, 1:-1, 1:-1] = np.hypot(
-        smooth[:, 1:-1, 2:] - smooth[:, 1:-1, :-2], smooth[:, 2:, 1:-1] - smooth[:, :-2, 1:-1]
-    )
-    mean, spread = _mean_and_spread(steep, _rings(edge, _RINGS, _EDGE_REACH))
-    return np.concatenate((*columns, np.log(mean + _EDGE_FLOOR), spread), axis=1)
+@lru_cache(maxsize=4)
+def _rings_of(edge: int) -> Rings:
+    return Rings(edge, torch.float64)
 
 
-def _rings(edge: int, n: int, reach: float) -> _Rings:
+def _rings(edge: int, n: int, reach: float) -> NDArray[np.float64]:
     """Weights (edge · edge, n) whose products with a picture are means over rings of equal width, out to `reach`."""
     axis = np.arange(edge) - (edge - 1) / 2
     radius = np.hypot(axis[:, None], axis[None, :]).ravel() / (edge / 2)
     ends = np.linspace(0, reach, n + 1)
     inside = ((radius[:, None] >= ends[:-1]) & (radius[:, None] < ends[1:])).astype(np.float64)
-    return cast("_Rings", inside / np.maximum(inside.sum(axis=0), 1))
+    return np.asarray(inside / np.maximum(inside.sum(axis=0), 1))
 
 
-def _mean_and_spread(pictures: Features, rings: _Rings) -> tuple[Features, Features]:
+def _blur(edge: int, width: float) -> NDArray[np.float64]:
+    """The matrix (edge, edge) that blurs a column, by a Gaussian of `width` pixels of a crop of 40."""
+    sd = width * edge / 40
+    return np.asarray(cv2.GaussianBlur(np.eye(edge), (1, 2 * round(4 * sd) + 1), sigmaX=0, sigmaY=sd))
+
+
+def _both_ways(matrix: Tensor, pictures: Tensor) -> Tensor:
+    return matrix @ pictures @ matrix.T
+
+
+def _mean_and_spread(pictures: Tensor, rings: Tensor) -> tuple[Tensor, Tensor]:
     """Mean, and logarithm of the standard deviation, of pictures (n, S, S) in each ring; (n, rings) each."""
     flat = pictures.reshape(len(pictures), -1)
     mean = flat @ rings
-    variance = np.maximum((flat * flat) @ rings - mean * mean, 0)
-    return mean, np.log(np.sqrt(variance) + _FLOOR)
-
-
-def _blurred(pictures: Features, sd: float) -> Features:
-    """Pictures (n, S, S) under a Gaussian: a product with a small matrix from either side, all of them at once."""
-    edge = pictures.shape[1]
-    matrix = cv2.GaussianBlur(np.eye(edge), (1, 2 * round(4 * sd) + 1), sigmaX=0, sigmaY=sd)
-    return cast("Features", matrix @ pictures @ matrix.T)
+    variance = ((flat * flat) @ rings - mean * mean).clamp_min(0)
+    return mean, torch.log(variance.sqrt() + _FLOOR)

@@ -19,7 +19,7 @@ def make_optimizer(network: CellNet, recipe: Recipe) -> torch.optim.Optimizer:
     optimizer: torch.optim.Optimizer
     match recipe:
         case ScratchRecipe():
-            parameters = list(network.parameters())
+            parameters = [p for p in network.parameters() if p.requires_grad]
             # weight decay is for weights: not for norms and biases (He et al. 2019, Bag of Tricks)
             groups: list[dict[str, Any]] = [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -27,7 +27,7 @@ def make_optimizer(network: CellNet, recipe: Recipe) -> torch.optim.Optimizer:
             ]
             optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
         case PaperRecipe():
-            named = list(network.named_parameters())
+            named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
             slow = recipe.learning_rate * recipe.convolution_share
             groups = [
                 {"params": [p for name, p in named if not name.startswith(_HEAD)], "lr": slow},

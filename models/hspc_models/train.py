@@ -33,7 +33,7 @@ from hspc_models.places import Place, open_place
 from hspc_models.recipes import make_optimizer
 from hspc_models.sources import CropSource
 from hspc_models.train_settings import PaperRecipe, ScratchRecipe, TrainSettings
-from hspc_models.tutor import Tutor, learn_tutor
+from hspc_models.tutor import Tutor, fit_reader, learn_tutor
 
 HELD_OUT = "held-out"
 """Folder, in that of a model that learnt from all crops, of the model like it that some of them judged."""
@@ -63,6 +63,8 @@ def train(
         trainee = _trainee(settings, place)
         identity = _identity(settings, source)
         lines = load_checkpoint(out, trainee.network, trainee.average, trainee.optimizer, identity)
+        if trainee.network.reader is not None and not lines:
+            _fit_reader(trainee, source, settings)
         journal = Journal(out, lines) if place.first else None
         held_out = source.validation() if place.first else None
         validation = held_out.in_order(settings.classes) if held_out is not None and len(held_out) else None
@@ -114,7 +116,7 @@ def _trainee(settings: TrainSettings, place: Place) -> Trainee:
             "convolutions is 5e-6); name a checkpoint with --backbone FILE, or take --recipe scratch"
         )
     torch.manual_seed(settings.seed)
-    network = CellNet(len(settings.classes), settings.network.channels, settings.network.head)
+    network = settings.network.build(len(settings.classes), settings.crop_px)
     if recipe.backbone is not None:
         _start_from(network, recipe.backbone, recipe.backbone_sha256)
     network.to(place.device)
@@ -124,6 +126,16 @@ def _trainee(settings: TrainSettings, place: Place) -> Trainee:
     if place.world > 1:
         shared = DistributedDataParallel(network, [place.device] if place.device.type == "cuda" else None)
     return Trainee(network, shared, average, make_optimizer(network, recipe))
+
+
+def _fit_reader(trainee: Trainee, source: CropSource, settings: TrainSettings) -> None:
+    """The small reader that the network carries learns at once, and then stays."""
+    reader = trainee.network.reader
+    if reader is None:
+        return
+    reader.load_state_dict(fit_reader(source.epoch(0), settings.seed).state_dict())
+    for name, tensor in reader.state_dict().items():
+        trainee.average[f"reader.{name}"].copy_(tensor)
 
 
 def _start_from(network: CellNet, backbone: str, sha256: str | None) -> None:
@@ -192,7 +204,7 @@ def _judge(
     average: dict[str, Tensor], crops: LabelledCrops, settings: TrainSettings, place: Place, epoch: int
 ) -> tuple[float, float]:
     """Balanced accuracy and loss of the averaged weights on `crops`, at the epoch's size."""
-    network = CellNet(len(settings.classes), settings.network.channels, settings.network.head)
+    network = settings.network.build(len(settings.classes), settings.crop_px)
     network.load_state_dict(average)
     network.to(place.device)
     logits = _logits(network, crops.images, settings.pixels_of(epoch), place)

@@ -161,6 +161,10 @@ class TrainSettings(Section):
             raise ValueError("classes must differ")
         if isinstance(self.recipe, ScratchRecipe) and self.recipe.tutor and isinstance(self.source, TwinSource):
             raise ValueError("recipe.tutor is for filed crops: the twin's are fresh in every epoch, and truly labelled")
+        if self.network.rings and isinstance(self.source, TwinSource):
+            raise ValueError(
+                "network.rings is for filed crops: it is fitted once, and the twin has fresh ones each epoch"
+            )
         if any(phase.pixels > self.crop_px for phase in self.phases):
             raise ValueError(f"no phase can have more pixels than crop_px, {self.crop_px}")
         return self

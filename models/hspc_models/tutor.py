@@ -1,7 +1,6 @@
-"""A small classifier of what the rings of a cell hold: a peer that the network has to beat, and its tutor.
+"""A small classifier of what the rings of a cell hold: fitted in seconds, a peer of the network, and its tutor.
 
-Two hidden layers read the features of `radial`. It is shown every crop at up to 25 places, because a cell's middle is
-only found to a pixel or two, and gives the mean of what it says of them. It learns in seconds.
+The classifier is `radial.RingReader`; here it learns, from every crop at up to 25 places. A network may carry one.
 
 As a tutor it scores crops that it was not fitted on, which says which labels are plain and which are doubtful: a
 network that is asked for a mixture of label and score learns more from few crops (distillation, Hinton et al. 2015). It
@@ -21,47 +20,35 @@ from torch.nn import functional
 
 from hspc_live.core.values import Pixels
 from hspc_models.dataset import LabelledCrops
-from hspc_models.radial import radial_features, shifted
+from hspc_models.radial import RingReader, radial_features, shifted
 from hspc_models.splits import folds
 
 Scores = NDArray[np.float32]
 
-_WIDTH, _DROPOUT, _NOISE = 128, 0.3, 0.05
+_NOISE = 0.05
 _BATCH, _EPOCHS, _CROPS_SHOWN, _LEAST_EPOCHS = 128, 100, 150_000, 10
 _RATE, _DECAY = 3e-3, 0.02
-_FOLDS, _TWINS = 5, 2
+_FOLDS = 5
 _PICTURES = 50_000
 """About as many shifted crops as features are taken of: many crops need fewer places each."""
 
 
+def fit_reader(crops: LabelledCrops, seed: int) -> RingReader:
+    """A reader of the crops' rings, in evaluation mode, that scores the classes in the order of `crops.names`."""
+    return _fitted(_views(crops, _positions(len(crops))), crops, np.arange(len(crops)), seed)
+
+
 def radial_predictions(train: LabelledCrops, test: LabelledCrops, seed: int = 1) -> NDArray[np.int64]:
     """Classes (n,) of the crops of `test` after fitting on `train` (same names, same order)."""
-    positions = _positions(len(train))
-    learnt = _fitted(_views(train, positions), train.labels, len(train.names), seed)
-    return learnt.scores(_views(test, positions)).argmax(axis=1).astype(np.int64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Fitted:
-    """Small networks of the same kind and other random starts, and the scale of the features they read."""
-
-    middle: Tensor
-    spread: Tensor
-    networks: tuple[nn.Module, ...]
-
-    def scores(self, views: Tensor) -> Scores:
-        """(n, classes) float32, rows summing to 1, of views (positions, n, features)."""
-        with torch.inference_mode():
-            scaled = (views - self.middle) / self.spread
-            each = [torch.softmax(network(scaled).mean(dim=0), dim=1) for network in self.networks]
-            return np.asarray(torch.stack(each).mean(dim=0).numpy(), np.float32)
+    reader = fit_reader(train, seed)
+    return np.asarray(_scores(reader, _views(test, _positions(len(train)))).argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tutor:
-    """Classifiers fitted on all crops but a fold each, and the fold (n,) that each crop is in: who has not seen it."""
+    """Readers fitted on all crops but a fold each, and the fold (n,) that each crop is in: who has not seen it."""
 
-    fitted: tuple[_Fitted, ...]
+    readers: tuple[RingReader, ...]
     fold: NDArray[np.int64]
     classes: int
 
@@ -74,7 +61,7 @@ class Tutor:
         scores = np.empty((len(rows), self.classes), np.float32)
         for number in np.unique(self.fold[rows]).tolist():
             mine = self.fold[rows] == number
-            scores[mine] = self.fitted[number].scores(views[:, mine])
+            scores[mine] = _scores(self.readers[number], views[:, torch.from_numpy(mine)])
         return scores
 
 
@@ -85,11 +72,11 @@ def learn_tutor(crops: LabelledCrops, seed: int) -> Tutor:
     # two at least: a class of one crop is then named for what it is
     k = max(2, min(_FOLDS, int(np.bincount(crops.labels, minlength=classes).min())))
     fold = np.empty(len(crops), np.int64)
-    fitted = []
+    readers = []
     for number, (learnt, judged) in enumerate(folds(crops, k, seed, "random")):
         fold[judged] = number
-        fitted.append(_fitted(views[:, learnt], crops.labels[learnt], classes, seed * 100 + number))
-    return Tutor(tuple(fitted), fold, classes)
+        readers.append(_fitted(views, crops, learnt, seed * 100 + number))
+    return Tutor(tuple(readers), fold, classes)
 
 
 def _positions(n: int) -> int:
@@ -97,34 +84,35 @@ def _positions(n: int) -> int:
 
 
 def _views(crops: LabelledCrops, positions: int) -> Tensor:
-    """Features (positions, n, features) float32 of the crops at each place."""
-    return torch.from_numpy(
-        np.stack([radial_features(moved).astype(np.float32) for moved in shifted(crops.images, positions)])
-    )
+    """Features (positions, n, 64) float32 of the crops at each place."""
+    moved = shifted(torch.from_numpy(crops.images.astype(np.float32)), positions)
+    return torch.from_numpy(np.stack([radial_features(one.numpy()).astype(np.float32) for one in moved]))
 
 
-def _fitted(views: Tensor, labels: NDArray[np.int64], classes: int, seed: int) -> _Fitted:
+def _scores(reader: RingReader, views: Tensor) -> Scores:
+    with torch.inference_mode():
+        return np.asarray(torch.softmax(reader.read(views), dim=1).numpy(), np.float32)
+
+
+def _fitted(views: Tensor, crops: LabelledCrops, rows: NDArray[np.int64], seed: int) -> RingReader:
     """Classes weigh alike, however many crops each has. The global random state is left as it was."""
-    spread, middle = torch.std_mean(views, dim=(0, 1))
-    spread = spread.clamp_min(1e-6)
-    scaled = (views - middle) / spread
-    counts = np.bincount(labels, minlength=classes)
-    weights = torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()
+    classes, labels = len(crops.names), crops.labels[rows]
+    weights = torch.from_numpy(len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))).float()
     with torch.random.fork_rng(devices=[]):
-        networks = []
-        for twin in range(_TWINS):
-            torch.manual_seed(seed * _TWINS + twin)
-            networks.append(_learn(scaled, torch.from_numpy(labels), weights))
-    return _Fitted(middle, spread, tuple(networks))
+        torch.manual_seed(seed)
+        reader = RingReader(crops.images.shape[1], classes)
+        mine = views[:, torch.from_numpy(rows)]
+        spread, middle = torch.std_mean(mine, dim=(0, 1))
+        reader.middle.copy_(middle)
+        reader.spread.copy_(spread.clamp_min(1e-3))
+        scaled = (mine - reader.middle) / reader.spread
+        for twin in reader.twins:
+            _learn(twin, scaled, torch.from_numpy(labels), weights)
+    return reader.eval()
 
 
-def _learn(scaled: Tensor, labels: Tensor, weights: Tensor) -> nn.Module:
-    positions, n, features = scaled.shape
-    network = nn.Sequential(
-        nn.Linear(features, _WIDTH), nn.GELU(), nn.Dropout(_DROPOUT),
-        nn.Linear(_WIDTH, _WIDTH), nn.GELU(), nn.Dropout(_DROPOUT),
-        nn.Linear(_WIDTH, len(weights)),
-    )  # fmt: skip
+def _learn(network: nn.Module, scaled: Tensor, labels: Tensor, weights: Tensor) -> None:
+    positions, n, _ = scaled.shape
     epochs = min(_EPOCHS, max(_LEAST_EPOCHS, _CROPS_SHOWN // n))
     steps = epochs * -(-n // _BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
@@ -141,4 +129,3 @@ def _learn(scaled: Tensor, labels: Tensor, weights: Tensor) -> nn.Module:
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
         optimizer.step()
         schedule.step()
-    return network.eval()

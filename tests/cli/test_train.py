@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hspc_models.ablation import own_variant, variants
+from hspc_models.card import load_card
 from hspc_models.train_settings import load_train_settings
 
 CONFIG = Path(__file__).parents[2] / "configs" / "train" / "jurkat.yaml"
@@ -59,6 +60,40 @@ def test_cross_validation_judges_network_and_hog_on_every_crop(crops, tmp_path, 
     again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL)
     assert again.code == 0 and "each fold" in again.out  # what is done is not done again
     assert not list(tmp_path.rglob("checkpoint*"))
+
+
+def test_what_ships_learns_from_all_crops_and_says_whose_figures_it_carries(crops, tmp_path, hspc_live):
+    out = tmp_path / "out"
+    said = hspc_live("train", CONFIG, "--data", crops, "--out", out, "--set", "source.holdout=0.25", *SMALL, "--json")
+    assert said.code == 0, said.err
+    result = json.loads(said.out)
+    assert result["model_dir"] == str(out) and result["learnt_from"] == {"judged": 12, "shipped": 16}
+    assert result["validation"]["n"] == 4 and "was judged on none" in result["validation"]["data"]
+    assert 0 <= result["validation"]["balanced_accuracy"] <= result["ceiling"]["believed"] <= 1
+    assert {"radial_balanced_accuracy", "resnet_balanced_accuracy"} <= set(result["validation"])
+    shipped, judged = load_card(out), load_card(out / "held-out")
+    assert shipped.weights.sha256 != judged.weights.sha256 and shipped.temperature == judged.temperature
+    assert "16 crops" in shipped.training.data and "12 crops" in judged.training.data
+    assert shipped.validation.confusion == judged.validation.confusion
+    lines = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
+    assert all("validation_balanced_accuracy" not in line for line in lines)  # of crops it has learnt from
+    assert not list(out.rglob("checkpoint*"))
+    again = hspc_live("train", CONFIG, "--data", crops, "--out", out, "--set", "source.holdout=0.25", *SMALL)
+    assert again.code != 0 and "training is done" in again.err
+
+
+def test_a_refit_that_was_killed_goes_on(crops, tmp_path, hspc_live):
+    out = tmp_path / "out"
+    arguments = ("train", CONFIG, "--data", crops, "--out", out, "--set", "source.holdout=0.25", *SMALL)
+    assert hspc_live(*arguments).code == 0
+    weights = load_card(out).weights.sha256
+    for file in out.iterdir():  # as if killed between the two
+        if file.is_file():
+            file.unlink()
+    said = hspc_live(*arguments, "--json")
+    assert said.code == 0, said.err
+    assert "to be judged" not in said.err  # that one is done
+    assert load_card(out).weights.sha256 == weights
 
 
 @pytest.mark.timeout(900)

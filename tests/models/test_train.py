@@ -16,12 +16,13 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from hspc_live.core.errors import ModelError, OutputError
-from hspc_models.card import find_model, load_card, load_network
+from hspc_models.card import NetworkShape, find_model, load_card, load_network
 from hspc_models.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from hspc_models.dataset import write_crops
 from hspc_models.sources import FiledCrops, open_source
 from hspc_models.train import train
 from hspc_models.train_settings import FileSource, PaperRecipe, Phase, ScratchRecipe, TrainSettings, load_train_settings
+from hspc_models.tutor import fit_reader
 
 RUN = """\
 name: stripes
@@ -196,3 +197,19 @@ def test_the_sources_of_a_file_are_what_the_settings_say(config):
     assert "12 crops (standing 6, lying 6); 4 others judge" in source.remarks[0]
     trained = {image.tobytes() for image in source.epoch(0).images}
     assert not trained & {image.tobytes() for image in source.test().images}
+
+
+def test_the_reader_of_rings_is_fitted_once_kept_and_shipped(crops, tmp_path):
+    """A run that stops and goes on ends with the reader, and the weights, of one that did not."""
+    recipe = ScratchRecipe(kind="scratch", phases=(Phase(pixels=32, epochs=2),), batch=4, tutor=0.5)
+    rings = settings(recipe=recipe, network=NetworkShape(rings=True))
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    train(rings, crops, whole, "test")
+    train(rings, crops, parted, "test", epochs=1)
+    train(rings, crops, parted, "test")
+    assert load_card(whole).weights.sha256 == load_card(parted).weights.sha256
+    card, network = load_network(whole)
+    assert card.network.rings and network.reader is not None
+    fitted = fit_reader(crops.epoch(0), rings.seed)
+    torch.testing.assert_close(network.reader.twins[1][0].weight, fitted.twins[1][0].weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(network.reader.middle, fitted.middle, atol=1e-3, rtol=1e-3)

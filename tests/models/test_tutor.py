@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from hspc_live.core.errors import RecordingError
-from hspc_models.tutor import learn_tutor, radial_predictions
+from hspc_live.core.values import Modality
+from hspc_models.card import Card, NetworkShape, Training, Weights, write_card
+from hspc_models.network import CellNet, pictures, symmetry
+from hspc_models.peers import NETWORK, RADIAL, RESNET, held_out_predictions
+from hspc_models.sources import FiledCrops
+from hspc_models.tutor import fit_reader, learn_tutor, radial_predictions
 
 
 def test_it_tells_sizes_apart_and_leaves_the_random_state_alone(discs):
@@ -39,7 +47,7 @@ def test_it_judges_the_picture_that_is_shown_by_who_has_not_seen_its_crop(discs)
     np.testing.assert_allclose(again[0], scores[2], atol=1e-5)
     # with the machines of all other folds taken away, rows of one fold are still scored
     mine = np.flatnonzero(tutor.fold == 2)
-    alone = [tutor.fitted[2] if number == 2 else None for number in range(len(tutor.fitted))]
+    alone = [tutor.readers[2] if number == 2 else None for number in range(len(tutor.readers))]
     left = type(tutor)((*alone,), tutor.fold, 2)
     np.testing.assert_array_equal(left.scores(crops.images[mine], mine), tutor.scores(crops.images[mine], mine))
 
@@ -54,3 +62,52 @@ def test_a_class_of_one_crop_cannot_be_parted(discs):
     crops = discs(3, 1)
     with pytest.raises(RecordingError):
         learn_tutor(crops, seed=1)
+
+
+def test_a_network_that_carries_a_reader_sees_what_its_own_layers_do_not(discs):
+    """Random layers tell nothing; the reader beside them does, whichever way the crop lies and in half precision."""
+    torch.manual_seed(3)
+    network = CellNet(2, head=(16,), rings_px=40)
+    torch.nn.init.zeros_(network.head[-1].weight)  # its own answer: nothing
+    network.reader.load_state_dict(
+        {name: tensor.half() for name, tensor in fit_reader(discs(40, 1), 1).state_dict().items()}
+    )
+    crops = discs(20, 2)
+    whole = pictures(crops.images)
+    with torch.inference_mode():
+        found = network.eval()(whole).argmax(dim=1).numpy()
+        turned = network(symmetry(whole, 5).contiguous())
+        alone = network(whole[:1])
+        assert (found == crops.labels).all()
+        torch.testing.assert_close(turned, network(whole), atol=1e-2, rtol=1e-2)
+        torch.testing.assert_close(alone, network(whole)[:1], atol=1e-3, rtol=1e-3)
+        # training is of the layers alone: the reader, which has seen these crops, would leave them nothing to learn
+        learning = network.train()(whole)
+    torch.testing.assert_close(learning, learning[:1].expand(20, 2))  # of whatever crop
+    assert not any(parameter.requires_grad for parameter in network.reader.parameters())
+    assert all(p.requires_grad for n, p in network.named_parameters() if not n.startswith("reader."))
+
+
+def test_what_a_networks_own_layers_say_is_told_beside(discs, tmp_path):
+    """The reader knows discs; layers with random weights do not, and are no echo of it."""
+    network = CellNet(2, head=(16,), rings_px=40)
+    network.reader.load_state_dict(fit_reader(discs(40, 1), 1).state_dict())
+    torch.nn.init.zeros_(network.head[-1].weight)
+    data = safetensors.torch.save(network.state_dict())
+    (tmp_path / "model.safetensors").write_bytes(data)
+    card = Card(
+        name="x",
+        version="1",
+        classes=("small", "large"),
+        modality=Modality.BRIGHTFIELD,
+        um_per_px=0.5,
+        crop_px=40,
+        network=NetworkShape(head=(16,), rings=True),
+        weights=Weights(sha256=hashlib.sha256(data).hexdigest(), dtype="float32"),
+        training=Training(data="none", seed=1, crops=0, epochs=0, command="none"),
+    )
+    write_card(tmp_path, card)
+    judged = discs(20, 2)
+    found = held_out_predictions(tmp_path, FiledCrops(discs(40, 1), judged, "discs"))
+    assert (found[NETWORK] == judged.labels).all() and (found[RADIAL] == judged.labels).all()
+    assert len(set(found[RESNET].tolist())) == 1
