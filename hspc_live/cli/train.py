@@ -87,7 +87,7 @@ def train(
 
 
 def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
-    from hspc_models.finish import finish, finish_refit, finished
+    from hspc_models.finish import finish, finish_refit, judge_held_out
     from hspc_models.sources import open_source, open_whole
     from hspc_models.train import HELD_OUT, prepare
     from hspc_models.train import train as run
@@ -102,10 +102,10 @@ def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] |
         return _with_page(settings, out, finish(out, settings)) if first else None
     prepare(out)
     judged = out / HELD_OUT
-    if finished(judged) is None:
-        with _Bar(settings) as bar:
-            if run(settings, source, judged, command, said=lambda now: bar.step(now, "to be judged, ")):
-                finish(judged, settings)
+    # after a kill its checkpoint tells whether settings and data are the same: else its figures would be others'
+    with _Bar(settings) as bar:
+        if run(settings, source, judged, command, said=lambda now: bar.step(now, "to be judged, ")):
+            judge_held_out(judged, settings)
     whole = open_whole(settings)
     progress.print(f"once more, {whole.remarks[0]}", markup=False)
     with _Bar(settings) as bar:
