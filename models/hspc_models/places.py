@@ -16,6 +16,8 @@ from itertools import count
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from hspc_live.core.errors import SettingsError
 from hspc_models.train_settings import TrainSettings
@@ -67,7 +69,7 @@ def open_place(settings: TrainSettings) -> Iterator[Place]:
         yield place
         return
     # one command may train several models: under the same keys a process would find where others listened before
-    store = distributed.PrefixStore(f"training {next(_joined)}", _store(rank, world))
+    store = PrefixStore(f"training {next(_joined)}", _store(rank, world))
     distributed.init_process_group(
         "nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE
     )
@@ -78,7 +80,7 @@ def open_place(settings: TrainSettings) -> Iterator[Place]:
 
 
 @cache
-def _store(rank: int, world: int) -> distributed.Store:
+def _store(rank: int, world: int) -> Store:
     """Where the processes that torchrun started find each other, opened once a process."""
-    store: distributed.Store = next(distributed.rendezvous("env://", rank, world, timeout=_PATIENCE))[0]
+    store: Store = next(rendezvous("env://", rank, world, timeout=_PATIENCE))[0]
     return store
