@@ -51,9 +51,7 @@ def write_training(folder: Path, name: str, classes: Sequence[str], report: Metr
     return [*files, *write_page(folder, f"Training of {name}", source, panels, metrics)]
 
 
-def training_figure(
-    lines: Lines, validation: Metrics, chance: float, source: str, judge: str
-) -> Figure:
+def training_figure(lines: Lines, validation: Metrics, chance: float, source: str, judge: str) -> Figure:
     """Left: losses by epoch. Right: balanced accuracy on crops that are not trained on, and what the card states.
 
     `judge` is the model whose figure that is.

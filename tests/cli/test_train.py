@@ -84,6 +84,9 @@ def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
     assert set(figures["as_taken"]) == {"as_taken", "half_a_turn"}
     again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL)
     assert again.code == 0 and "turned minus as taken" in again.out  # what is done is not done again
+    changed = ("--set", "seed=5")  # other cells would judge: some that the models of the folder learnt from
+    other = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL, *changed)
+    assert other.code == 4 and "as_taken: holds a model of other settings or other data" in other.err
 
 
 @pytest.mark.timeout(900)
