@@ -68,7 +68,8 @@ class GateNumbers:
         """The settings of a flow with every number filled in.
 
         `recorded` settings are those of a run that has been: where they know of no stranger limit, there was none.
-        `anew`: for a run that is to come; a promise that the settings bring along is made again from the present cells.
+        `anew`: for a run that is to come; promises and limits that the settings bring along are made again from the
+        present cells.
         Raises SettingsError naming the outlet, what is wrong and the mend; ModelError for a broken calibration file.
         """
         match settings.camera:
@@ -77,7 +78,7 @@ class GateNumbers:
             case _:
                 um_per_px = None
         sort = settings.sort
-        abstain = self._abstain(sort.abstain, sort.close.views, recorded=recorded)
+        abstain = self._abstain(sort.abstain, sort.close.views, recorded=recorded, anew=anew)
         says = self._rig_says(settings.rig, um_per_px)
         question = _Question(abstain, sort.close.views, settings.population, says, anew)
         outlets = self._outlets(sort.outlets, question)
@@ -88,7 +89,7 @@ class GateNumbers:
     ) -> ChamberRunSettings:
         """The same for a chamber, where a cell is judged by one look."""
         sort = settings.sort
-        abstain = self._abstain(sort.abstain, 1, recorded=recorded)
+        abstain = self._abstain(sort.abstain, 1, recorded=recorded, anew=anew)
         says = self._rig_says(settings.rig, settings.camera.twin.um_per_px)
         outlets = self._outlets(sort.outlets, _Question(abstain, 1, settings.population, says, anew))
         return settings.model_copy(update={"sort": sort.model_copy(update={"abstain": abstain, "outlets": outlets})})
@@ -106,11 +107,11 @@ class GateNumbers:
 
     # ---- strangers -------------------------------------------------------------------------------------------------
 
-    def _abstain(self, abstain: AbstainSettings, views: int, *, recorded: bool) -> AbstainSettings:
+    def _abstain(self, abstain: AbstainSettings, views: int, *, recorded: bool, anew: bool) -> AbstainSettings:
         if abstain.strangers == "ignore":
             return abstain.model_copy(update={"known": None})
         basis = canonical_sha256({"model": self._identity(), "views": views})
-        if abstain.known is not None and abstain.known.basis == basis:
+        if abstain.known is not None and abstain.known.basis == basis and not anew:
             return abstain
         if recorded and abstain.known is None and abstain.strangers == "auto":
             return abstain.model_copy(update={"strangers": "ignore"})
