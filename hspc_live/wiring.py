@@ -97,12 +97,13 @@ def gate_numbers(engine: TorchEager | NullEngine) -> GateNumbers:
             assert_never(engine)
 
 
-def resolve_gates(settings: RunSettings, *, recorded: bool = False) -> RunSettings:
+def resolve_gates(settings: RunSettings, *, recorded: bool = False, anew: bool = False) -> RunSettings:
     """`settings` with promises, corrections and the stranger limit filled in; asked again it changes nothing.
 
-    `recorded`: settings of a run that has been. Raises SettingsError for what cannot be promised, ModelError.
+    `recorded`: settings of a run that has been; `anew`: of one to come, whatever numbers they bring along. Raises
+    SettingsError for what cannot be promised, ModelError.
     """
-    return gate_numbers(settings.engine).flow(settings, recorded=recorded)
+    return gate_numbers(settings.engine).flow(settings, recorded=recorded, anew=anew)
 
 
 def crop_geometry(card: Card | None) -> CropGeometry:

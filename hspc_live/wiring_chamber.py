@@ -64,9 +64,11 @@ def chamber_card(settings: ChamberRunSettings) -> Card | None:
             assert_never(settings.engine)
 
 
-def resolve_chamber_gates(settings: ChamberRunSettings, *, recorded: bool = False) -> ChamberRunSettings:
+def resolve_chamber_gates(
+    settings: ChamberRunSettings, *, recorded: bool = False, anew: bool = False
+) -> ChamberRunSettings:
     """`settings` with promises, corrections and the stranger limit filled in, as `wiring.resolve_gates` does it."""
-    return gate_numbers(settings.engine).chamber(settings, recorded=recorded)
+    return gate_numbers(settings.engine).chamber(settings, recorded=recorded, anew=anew)
 
 
 def check_chamber_gates(settings: ChamberRunSettings, classes: tuple[str, ...]) -> None:

@@ -51,7 +51,7 @@ FRESH = ("listed", "listed_twice", "no_cell", "frame", "position_error_um", "pos
 
 def run_chamber(settings: ChamberRunSettings, *, revisit: bool, out: Path | None, as_json: bool) -> None:
     """Run, score against the twin's truth, write, print; then end with the run's error, if it has one."""
-    settings = resolve_chamber_gates(settings)
+    settings = resolve_chamber_gates(settings, anew=True)
     if out is not None:
         make_out(out)
     card = chamber_card(settings)

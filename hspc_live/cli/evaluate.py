@@ -88,6 +88,11 @@ def evaluate(
     metrics = run.metrics(training)
     if calibrate:
         metrics["calibrated"] = run.calibrate(folder, metrics["overlap"])
+        if not metrics["overlap"]["checked"]:
+            metrics["warnings"].append(
+                f"the cells kept were not compared with what the model learnt from ({card.training.data}): on cells "
+                "that it knows no promise of purity holds. Name its training crops with --trained-on, if it had any"
+            )
     if second is not None:
         metrics["against"] = run.against(*second, crops, only)
     if beside is not None and other is not None:

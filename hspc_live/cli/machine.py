@@ -50,12 +50,12 @@ def check(
     settings = load_run(config, set_ or [])
     if isinstance(settings, ChamberRunSettings):
         mode: str = settings.mode
-        card, settings = chamber_card(settings), resolve_chamber_gates(settings)
+        card, settings = chamber_card(settings), resolve_chamber_gates(settings, anew=True)
         if (classes := _classes(settings.engine, card)) is not None:
             check_chamber_gates(settings, classes)
         identity, remarks, would = chamber_pipeline_id(settings, card), chamber_remarks(settings, card), "note"
     else:
-        mode, card, settings = "flow", model_card(settings), resolve_gates(settings)
+        mode, card, settings = "flow", model_card(settings), resolve_gates(settings, anew=True)
         if (classes := _classes(settings.engine, card)) is not None:
             check_gates(settings.sort, classes)
         identity, remarks = this_pipeline_id(settings, card), list(arming_problems(settings, card, None))

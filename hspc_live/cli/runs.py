@@ -194,7 +194,7 @@ def _as_replay(
 def _checked(settings: RunSettings) -> tuple[RunSettings, Card | None]:
     """Settings with the gates' numbers, and the model's card, known to serve the gates. SettingsError, ModelError."""
     card = model_card(settings)
-    settings = resolve_gates(settings)
+    settings = resolve_gates(settings, anew=True)
     if card is not None:
         check_gates(settings.sort, card.classes)
     _say_gates(settings)

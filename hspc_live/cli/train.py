@@ -87,7 +87,7 @@ def train(
 
 
 def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
-    from hspc_models.finish import finish, finish_refit, finished
+    from hspc_models.finish import finish, finish_refit, judge_held_out
     from hspc_models.sources import open_source, open_whole
     from hspc_models.train import HELD_OUT, prepare
     from hspc_models.train import train as run
@@ -102,10 +102,10 @@ def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] |
         return _with_page(settings, out, finish(out, settings)) if first else None
     prepare(out)
     judged = out / HELD_OUT
-    if finished(judged) is None:
-        with _Bar(settings) as bar:
-            if run(settings, source, judged, command, said=lambda now: bar.step(now, "to be judged, ")):
-                finish(judged, settings)
+    # after a kill its checkpoint tells whether settings and data are the same: else its figures would be others'
+    with _Bar(settings) as bar:
+        if run(settings, source, judged, command, said=lambda now: bar.step(now, "to be judged, ")):
+            judge_held_out(judged, settings)
     whole = open_whole(settings)
     progress.print(f"once more, {whole.remarks[0]}", markup=False)
     with _Bar(settings) as bar:
@@ -125,20 +125,19 @@ def _with_page(settings: TrainSettings, out: Path, report: dict[str, Any]) -> di
 
 def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
     """What turning and mirroring crops does to the figure: in DIC it turns the shear, which the microscope does not."""
-    from hspc_models.ablation import compare_variants, own_variant, variants
-    from hspc_models.finish import finished
+    from hspc_models.ablation import compare_variants, done_before, own_variant, variants
     from hspc_models.sources import open_source
 
+    source = open_source(settings)
     both = {}
     for name, changed in variants(settings).items():
-        report = finished(out / name) or _train(changed, out / name, f"{command} --ablation")
-        if report is None:
-            continue
-        both[name] = report["validation"]
-    if not both:
+        report = done_before(out / name, changed, source) or _train(changed, out / name, f"{command} --ablation")
+        if report is not None:
+            both[name] = report["validation"]
+    if not _first():
         return None
     progress.print("both models on the same cells", markup=False)
-    metrics = json.loads(metrics_text(compare_variants(out, settings, open_source(settings))))
+    metrics = json.loads(metrics_text(compare_variants(out, settings, source)))
     files = write_ablation(out, metrics)
     return {
         "model_dir": str(out / own_variant(settings)),
@@ -155,7 +154,7 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
 
     with _Bar(settings) as bar:
         found = cross_validate(settings, folds, out, command, lambda fold, now: bar.step(now, f"fold {fold + 1}, "))
-    if found is None:
+    if found is None or not _first():
         return None
     files = write_folds(out, f"{settings.name} {settings.version}", settings.classes, json.loads(metrics_text(found)))
     ours, resnet, hog, radial = (found[name] for name in (NETWORK, RESNET, HOG, RADIAL))
@@ -224,12 +223,17 @@ def source_changes(data: Path | None, recipe: str | None, backbone: str | None, 
     return [*changes, *overrides]
 
 
+def _first() -> bool:
+    """Whether this is the one of torchrun's processes that writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class _Bar:
     """A progress bar on stderr on a terminal, elsewhere a line an epoch; of several processes, one speaks."""
 
     def __init__(self, settings: TrainSettings) -> None:
         self._epochs = settings.epochs
-        self._silent = os.environ.get("RANK", "0") != "0"
+        self._silent = not _first()
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]} of {task.fields[epochs]}"),
             BarColumn(),

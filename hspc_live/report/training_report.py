@@ -33,8 +33,10 @@ def write_training(folder: Path, name: str, classes: Sequence[str], report: Metr
     validation = report["validation"]
     lines = _read(folder / LOG)
     known = json.loads((folder / METRICS).read_text(encoding="utf-8")) if (folder / METRICS).exists() else {}
-    source = f"{name}; judged on {validation['n']:,} crops that training never saw"
-    files = save_both(training_figure(lines, validation, 1 / len(classes), source), folder, "training")
+    judge = "model in held-out" if "learnt_from" in report else "finished model"
+    source = f"{name}; {judge} judged on {validation['n']:,} crops that its training never saw"
+    figure = training_figure(lines, validation, 1 / len(classes), source, judge)
+    files = save_both(figure, folder, "training")
     judged = {
         "confusion": confusion, "confusion_rows": list(classes), "confusion_columns": list(classes),
         "n": validation["n"], "balanced_accuracy": validation["balanced_accuracy"],
@@ -49,8 +51,11 @@ def write_training(folder: Path, name: str, classes: Sequence[str], report: Metr
     return [*files, *write_page(folder, f"Training of {name}", source, panels, metrics)]
 
 
-def training_figure(lines: Lines, validation: Metrics, chance: float, source: str) -> Figure:
-    """Left: losses by epoch. Right: balanced accuracy on crops that are not trained on, and what the card states."""
+def training_figure(lines: Lines, validation: Metrics, chance: float, source: str, judge: str) -> Figure:
+    """Left: losses by epoch. Right: balanced accuracy on crops that are not trained on, and what the card states.
+
+    `judge` is the model whose figure that is.
+    """
     figure = style.new_figure(4.8)
     style.heading(figure, f"Training: {len(lines)} epoch{'' if len(lines) == 1 else 's'}", source)
     left, right = figure.add_axes((0.07, 0.17, 0.40, 0.58)), figure.add_axes((0.56, 0.17, 0.40, 0.58))
@@ -64,7 +69,7 @@ def training_figure(lines: Lines, validation: Metrics, chance: float, source: st
     last = lines[-1]["epoch"] if lines else 1
     ends = {"low": low, "high": high}
     dot(right, last * 1.03 + 0.1, validation["balanced_accuracy"], ends, style.GREY, "D")
-    right.plot([], [], "D", color=style.GREY, mec=style.INK, mew=0.6, label="finished model, 95 % interval")
+    right.plot([], [], "D", color=style.GREY, mec=style.INK, mew=0.6, label=f"{judge}, 95 % interval")
     right.axhline(chance, color=style.GREY, lw=1, ls="--")
     right.text(0.5, chance, " chance", fontsize=style.SMALL, color="#555555", va="bottom")
     right.set_ylabel("balanced accuracy")
@@ -97,7 +102,7 @@ def _findings(validation: Metrics) -> Iterator[str]:
     low, high = validation["balanced_accuracy_interval"]
     yield (
         f"Balanced accuracy {validation['balanced_accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}), macro F1 "
-        f"{validation['macro_f1']:.3f}, on {validation['n']:,} crops that training never saw: {validation['data']}."
+        f"{validation['macro_f1']:.3f}, on {validation['n']:,} crops that its training never saw: {validation['data']}."
     )
     if (hog := validation.get("hog_balanced_accuracy")) is not None:
         yield f"HOG + logistic regression, trained on the same crops, reaches {hog:.3f} on them."

@@ -36,7 +36,9 @@ Engine = Annotated[TorchEager | NullEngine, Field(discriminator="kind")]
 class DeclaredShares(Section):
     """What the sample is believed to be, declared before the run. Promises and corrected scores rest on it."""
 
-    prevalence: dict[str, float] = Field(default_factory=dict, description="share of each class among the cells")
+    prevalence: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="share of each class among the cells"
+    )
     strangers: float = Field(0.0, ge=0, lt=1, description="share of accepted objects that are none of the classes")
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hspc_live.core.errors import HspcError
+from hspc_live.core.errors import HspcError, SettingsError
 from hspc_live.core.values import Pixels
 from hspc_live.stages.gate import combine
 from hspc_models.calibration import calibration_estimate, fit_temperature
@@ -28,7 +28,7 @@ from hspc_models.hog import hog_balanced_accuracy
 from hspc_models.metrics import balanced_accuracy, confusion, softmax, wilson
 from hspc_models.network import CellNet, channels_last, mean_logits, pictures
 from hspc_models.sources import open_source
-from hspc_models.train_settings import TrainSettings, load_train_settings
+from hspc_models.train_settings import FileSource, TrainSettings, load_train_settings
 
 METRICS_FILE = "metrics.json"
 THRESHOLDS = (0.34, 0.5, 0.7, 0.9)
@@ -38,11 +38,17 @@ THRESHOLDS = (0.34, 0.5, 0.7, 0.9)
 def evaluate(folder: Path, settings: TrainSettings) -> dict[str, Any]:
     """Judge the model in `folder`; returns the metrics, and leaves them in its card and in metrics.json.
 
-    Single views are judged by the first view of each cell, so that the intervals rest on independent cells.
+    Single views are judged by the first view of each cell, so that the intervals rest on independent cells. Raises
+    SettingsError for a model that learnt from the crops held out as well (`source.refit`).
     """
     torch.set_num_threads(settings.threads)
     card, network = load_network(folder)
     source = open_source(settings)
+    if isinstance(settings.source, FileSource) and settings.source.refit and card.training.data != source.about:
+        raise SettingsError(
+            f"{folder}: the model learnt from {card.training.data}, those that would judge it among them; its figures "
+            "are those of the model in its folder held-out. Judge it on other crops with `hspc-live evaluate`"
+        )
     validation = source.validation().in_order(card.classes)
     temperature = fit_temperature(logits(network, validation.images, card.symmetries), validation.labels)
     test = source.test()

@@ -27,6 +27,15 @@ def finish(out: Path, settings: TrainSettings) -> dict[str, Any]:
 
     Afterwards the folder holds a finished model, which no run goes on with.
     """
+    judge_held_out(out, settings)
+    return _closed(out)
+
+
+def judge_held_out(out: Path, settings: TrainSettings) -> None:
+    """Leave the figures of the trained model in `out` in its card and metrics.json.
+
+    The checkpoint stays: it says which settings and data the model is of, should the run be killed before its end.
+    """
     metrics = evaluate(out, settings)
     source = open_source(settings)
     if isinstance(source, FiledCrops):
@@ -36,7 +45,6 @@ def finish(out: Path, settings: TrainSettings) -> dict[str, Any]:
         for key, name in _PEERS.items():
             metrics[key] = balanced_accuracy(confusion(labels, found[name], classes))
         _write(out, metrics)
-    return _closed(out)
 
 
 def finish_refit(out: Path, judged: Path, learnt_from: int) -> dict[str, Any]:
@@ -59,7 +67,9 @@ def finish_refit(out: Path, judged: Path, learnt_from: int) -> dict[str, Any]:
     metrics = json.loads((judged / METRICS_FILE).read_text(encoding="utf-8"))
     metrics["single_views"]["data"] = words
     _write(out, metrics | {"learnt_from": {"judged": learnt_from - cells, "shipped": learnt_from}})
-    return _closed(out)
+    report = _closed(out)
+    (judged / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return report
 
 
 def finished(out: Path) -> dict[str, Any] | None:

@@ -45,12 +45,16 @@ _NO_MODEL = "the null engine has no card; use engine.kind torch, or a gate of ki
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What of a run's settings the answers depend on. `rig_says` are the rig's contradictions to the card."""
+    """What of a run's settings the answers depend on. `rig_says` are the rig's contradictions to the card.
+
+    `anew`: answers that the settings bring along, from a recording say, count for nothing.
+    """
 
     abstain: AbstainSettings
     views: int
     population: DeclaredShares
     rig_says: tuple[str, ...]
+    anew: bool
 
 
 class GateNumbers:
@@ -60,10 +64,12 @@ class GateNumbers:
         self._card, self._folder = card, folder
         self._scored: dict[int, tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], Any]] = {}
 
-    def flow(self, settings: RunSettings, *, recorded: bool = False) -> RunSettings:
+    def flow(self, settings: RunSettings, *, recorded: bool = False, anew: bool = False) -> RunSettings:
         """The settings of a flow with every number filled in.
 
         `recorded` settings are those of a run that has been: where they know of no stranger limit, there was none.
+        `anew`: for a run that is to come; promises and limits that the settings bring along are made again from the
+        present cells.
         Raises SettingsError naming the outlet, what is wrong and the mend; ModelError for a broken calibration file.
         """
         match settings.camera:
@@ -72,17 +78,20 @@ class GateNumbers:
             case _:
                 um_per_px = None
         sort = settings.sort
-        abstain = self._abstain(sort.abstain, sort.close.views, recorded=recorded)
-        question = _Question(abstain, sort.close.views, settings.population, self._rig_says(settings.rig, um_per_px))
+        abstain = self._abstain(sort.abstain, sort.close.views, recorded=recorded, anew=anew)
+        says = self._rig_says(settings.rig, um_per_px)
+        question = _Question(abstain, sort.close.views, settings.population, says, anew)
         outlets = self._outlets(sort.outlets, question)
         return settings.model_copy(update={"sort": sort.model_copy(update={"abstain": abstain, "outlets": outlets})})
 
-    def chamber(self, settings: ChamberRunSettings, *, recorded: bool = False) -> ChamberRunSettings:
+    def chamber(
+        self, settings: ChamberRunSettings, *, recorded: bool = False, anew: bool = False
+    ) -> ChamberRunSettings:
         """The same for a chamber, where a cell is judged by one look."""
         sort = settings.sort
-        abstain = self._abstain(sort.abstain, 1, recorded=recorded)
+        abstain = self._abstain(sort.abstain, 1, recorded=recorded, anew=anew)
         says = self._rig_says(settings.rig, settings.camera.twin.um_per_px)
-        outlets = self._outlets(sort.outlets, _Question(abstain, 1, settings.population, says))
+        outlets = self._outlets(sort.outlets, _Question(abstain, 1, settings.population, says, anew))
         return settings.model_copy(update={"sort": sort.model_copy(update={"abstain": abstain, "outlets": outlets})})
 
     def preload(self, views: int) -> None:
@@ -98,11 +107,11 @@ class GateNumbers:
 
     # ---- strangers -------------------------------------------------------------------------------------------------
 
-    def _abstain(self, abstain: AbstainSettings, views: int, *, recorded: bool) -> AbstainSettings:
+    def _abstain(self, abstain: AbstainSettings, views: int, *, recorded: bool, anew: bool) -> AbstainSettings:
         if abstain.strangers == "ignore":
             return abstain.model_copy(update={"known": None})
         basis = canonical_sha256({"model": self._identity(), "views": views})
-        if abstain.known is not None and abstain.known.basis == basis:
+        if abstain.known is not None and abstain.known.basis == basis and not anew:
             return abstain
         if recorded and abstain.known is None and abstain.strangers == "auto":
             return abstain.model_copy(update={"strangers": "ignore"})
@@ -181,7 +190,7 @@ class GateNumbers:
                 f"{where}: no purity can be promised on a rig that the model was not calibrated for: "
                 + "; ".join(question.rig_says)
             )
-        if gate.made is not None and gate.made.basis == basis:
+        if gate.made is not None and gate.made.basis == basis and not question.anew:
             return gate
         return gate.model_copy(update={"made": self._made(where, gate, question, card, shares, basis)})
 

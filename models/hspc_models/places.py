@@ -11,15 +11,21 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from itertools import count
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from hspc_live.core.errors import SettingsError
 from hspc_models.train_settings import TrainSettings
 
 _PATIENCE = timedelta(hours=2)
 """How long the others wait for process 0, which judges and writes alone."""
+
+_joined = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,19 @@ def open_place(settings: TrainSettings) -> Iterator[Place]:
     if world == 1:
         yield place
         return
-    distributed.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    # one command may train several models: under the same keys a process would find where others listened before
+    store = PrefixStore(f"training {next(_joined)}", _store(rank, world))
+    distributed.init_process_group(
+        "nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE
+    )
     try:
         yield place
     finally:
         distributed.destroy_process_group()
+
+
+@cache
+def _store(rank: int, world: int) -> Store:
+    """Where the processes that torchrun started find each other, opened once a process."""
+    store: Store = next(rendezvous("env://", rank, world, timeout=_PATIENCE))[0]
+    return store

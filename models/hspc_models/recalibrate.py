@@ -70,7 +70,11 @@ def recalibrate(
             "on those it is surer, and righter, than on new ones. Leave them out"
         )
     checked = "no copy of a training crop" if overlap.get("checked") else "not compared with what the model learnt from"
-    data = f"{chosen.cells.provenance} ({checked})"
+    # cells of one mouse say nothing of the next one, and a promise that rests on them must not hide it
+    apart = (
+        f"{len(np.unique(chosen.cells.groups))} groups" if chosen.unit == "groups" else "one group, or none was told"
+    )
+    data = f"{chosen.cells.provenance} ({checked}; {apart})"
     cells = _cells(card, chosen, raw, stranger_raw)
     about = keep_cells(folder, card, cells, "crops", data)
     made = card.model_copy(update={"calibration": about, "strangers": fit_stranger_limits(cells, card.temperature)})

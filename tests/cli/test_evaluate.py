@@ -99,16 +99,18 @@ def test_labelled_crops_calibrate_a_model(model, tmp_path, hspc_live):
     told = ("--data", data, "--out", tmp_path / "out", "--calibrate", "--group-by", "mouse", "--um-per-px", um_per_px)
     said = hspc_live("evaluate", own, *told, "--json")
     assert said.code == 0, said.err
-    kept = json.loads(said.out)["calibrated"]
+    found = json.loads(said.out)
+    kept = found["calibrated"]
+    assert any("Name its training crops with --trained-on" in warning for warning in found["warnings"])
     card = load_card(own)
     assert kept["calibration"]["counts"] == [20, 20, 20] and kept["calibration"]["kinds"] == ["a", "b", "odd"]
     assert card.calibration.groups == 5 and card.calibration.taken == "crops" and card.strangers.calibrated_on == 40
-    assert "not compared with what the model learnt from" in card.calibration.data
+    assert "not compared with what the model learnt from; 5 groups" in card.calibration.data
     cells = load_cells(own, card)
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8").splitlines()))
     scores = softmax(cells.logits, card.temperature)
-    for row, found, kind in zip(rows, scores, cells.kind, strict=True):
-        assert float(row["score:a"]) == pytest.approx(found[0], abs=1e-4) and row["label"] == cells.kinds[kind]
+    for row, own_scores, kind in zip(rows, scores, cells.kind, strict=True):
+        assert float(row["score:a"]) == pytest.approx(own_scores[0], abs=1e-4) and row["label"] == cells.kinds[kind]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,15 @@ def test_crops_that_no_promise_can_rest_on_are_refused(model, tmp_path, hspc_liv
     said = hspc_live("evaluate", own, "--data", "d.npz", "--out", "out", "--calibrate", *options)
     assert said.code == code and re.search(words, said.err.replace("\n", " ")), said.err
     assert (own / "card.yaml").read_bytes() == before and not (own / "calibration.safetensors").exists()
+
+
+def test_a_calibration_of_one_mouse_says_so_beside_every_promise(model, tmp_path, hspc_live):
+    own = shutil.copytree(model, tmp_path / "own")
+    data = stripes(tmp_path / "d.npz", 24, 2, mouse=np.full(24, 7))
+    told = ("--out", tmp_path / "out", "--calibrate", "--group-by", "mouse", "--um-per-px", load_card(own).um_per_px)
+    said = hspc_live("evaluate", own, "--data", data, *told)
+    assert said.code == 0, said.err
+    assert "learnt from; one group, or none was told)" in load_card(own).calibration.data
 
 
 def test_a_shipped_model_is_not_calibrated_in_its_place(tmp_path, hspc_live):

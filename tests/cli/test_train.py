@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from hspc_live.core.errors import OutputError, SettingsError
 from hspc_models.ablation import own_variant, variants
 from hspc_models.card import load_card
+from hspc_models.evaluate import evaluate
 from hspc_models.train_settings import load_train_settings
 
 CONFIG = Path(__file__).parents[2] / "configs" / "train" / "jurkat.yaml"
@@ -82,20 +84,6 @@ def test_what_ships_learns_from_all_crops_and_says_whose_figures_it_carries(crop
     assert again.code != 0 and "training is done" in again.err
 
 
-def test_a_refit_that_was_killed_goes_on(crops, tmp_path, hspc_live):
-    out = tmp_path / "out"
-    arguments = ("train", CONFIG, "--data", crops, "--out", out, "--set", "source.holdout=0.25", *SMALL)
-    assert hspc_live(*arguments).code == 0
-    weights = load_card(out).weights.sha256
-    for file in out.iterdir():  # as if killed between the two
-        if file.is_file():
-            file.unlink()
-    said = hspc_live(*arguments, "--json")
-    assert said.code == 0, said.err
-    assert "to be judged" not in said.err  # that one is done
-    assert load_card(out).weights.sha256 == weights
-
-
 @pytest.mark.timeout(900)
 def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
     said = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL, "--json")
@@ -116,6 +104,45 @@ def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
     assert set(figures["as_taken"]) == {"as_taken", "half_a_turn"}
     again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL)
     assert again.code == 0 and "turned minus as taken" in again.out  # what is done is not done again
+    changed = ("--set", "seed=5")  # other cells would judge: some that the models of the folder learnt from
+    other = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL, *changed)
+    assert other.code == 4 and "as_taken: holds a model of other settings or other data" in other.err
+
+
+@pytest.mark.timeout(900)
+def test_a_model_of_all_crops_has_the_figures_of_the_one_that_was_judged(crops, tmp_path, hspc_live, monkeypatch):
+    out = tmp_path / "out"
+    run = ("train", CONFIG, "--out", out, *SMALL, "--set", "source.refit=true", "--json")
+
+    def killed(_: object) -> None:
+        raise OutputError("the power failed")
+
+    with monkeypatch.context() as power:
+        power.setattr("hspc_models.sources.open_whole", killed)
+        assert "the power failed" in hspc_live(*run, "--data", crops).err
+    other = tmp_path / crops.name
+    found = dict(np.load(crops))
+    np.savez(other, image=found["image"][:, ::-1], label=found["label"])
+    said = hspc_live(*run, "--data", other)  # of the same name and number, so that only the pixels tell
+    assert said.code != 0 and "other settings or other data" in said.err
+    said = hspc_live(*run, "--data", crops)
+    assert said.code == 0, said.err
+    assert "to be judged, " not in said.err  # that model was trained before the power failed
+    result = json.loads(said.out)
+    assert result["learnt_from"] == {"judged": 12, "shipped": 16} and result["validation"]["n"] == 4
+    shipped, judged = load_card(out), load_card(out / "held-out")
+    assert shipped.weights.sha256 != judged.weights.sha256 and shipped.training.crops == 16
+    assert shipped.validation.confusion == judged.validation.confusion
+    assert "this one learnt from all 16 and was judged on none" in shipped.validation.data
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "model in held-out judged on 4 crops" in page and "finished model" not in page
+    assert not list(tmp_path.rglob("checkpoint*"))
+    with pytest.raises(SettingsError, match="those that would judge it among them"):
+        evaluate(out, load_train_settings(CONFIG, [*SMALL[1::2], *_of(crops)]))
+
+
+def _of(crops: Path) -> list[str]:
+    return ["source.kind=files", f"source.data={crops}", "source.refit=true"]
 
 
 def test_the_shipped_dic_config_has_both_variants_and_one_position():

@@ -143,6 +143,15 @@ def test_a_promise_made_stays_when_the_calibration_changes(tmp_path, gauss):
     assert numbers(tmp_path).flow(RunSettings.model_validate_json(text), recorded=True) == first
 
 
+def test_a_new_run_does_not_rest_on_a_promise_that_its_settings_bring_along(tmp_path, gauss):
+    gauss.save(tmp_path, gauss.draw(np.random.default_rng(1), CELLS))
+    first = numbers(tmp_path).flow(run(promise()))
+    gauss.save(tmp_path, gauss.draw(np.random.default_rng(8), CELLS, apart=2.3))
+    brought = RunSettings.model_validate_json(first.model_dump_json())
+    anew = made(numbers(tmp_path).flow(brought, anew=True))
+    assert anew == made(numbers(tmp_path).flow(run(promise()))) != made(first)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -170,6 +170,8 @@ def test_every_path_in_the_schema_is_resolved() -> None:
          "1: sort.outlets.0.gate.kind: missing; expected one of score, promise, range, polygon, top_percent, and, or, "
          "not"),
         ("population: {prevalence: {MPP: 0.5}}", "1: population: prevalence must sum to 1, not 0.5"),
+        ("population: {prevalence: {MPP: 1.5, LT-HSC: -0.5}}",
+         "1: population.prevalence.LT-HSC: must be at least 0, found -0.5"),
         ("segment: {min_diameter_um: 9, max_diameter_um: 8}",
          "1: segment: min_diameter_um must be smaller than max_diameter_um"),
         # well-formed, and together impossible
