@@ -7,6 +7,8 @@ file itself says: anything else in its place, an input or outlines drawn by hand
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from hspc_live.core.errors import OutputError
 from hspc_live.recording import png
+from hspc_live.report.field_overlay import OVERLAY
 from hspc_live.report.style import SOFTWARE
 
 LABELS = f"{SOFTWARE}, label image"
@@ -28,12 +31,12 @@ class StillFiles:
         """Make the folders. Raises OutputError where two images would share a name or a file is not ours to replace."""
         self._files = files
         self._kinds = {
-            folder: software for folder, software in ((labels, LABELS), (overlay, SOFTWARE)) if folder is not None
+            folder: software for folder, software in ((labels, LABELS), (overlay, OVERLAY)) if folder is not None
         }
         self._labels, self._overlay = labels, overlay
         if not self._kinds:
             return
-        if labels is not None and overlay is not None and labels.resolve() == overlay.resolve():
+        if labels is not None and overlay is not None and os.path.realpath(labels) == os.path.realpath(overlay):
             raise OutputError("--labels and --overlay name the same folder, and so the same files; give two folders")
         stems: dict[str, Path] = {}
         for file in files:
@@ -44,9 +47,9 @@ class StillFiles:
                 )
         for folder in self._kinds:
             _make(folder)
-        inputs = {file.resolve() for file in files}
+        inputs = {os.path.realpath(file) for file in files}
         for path, software in self._earlier():
-            if path.resolve() in inputs:
+            if os.path.realpath(path) in inputs:
                 raise OutputError(f"{path.parent}: {path.name} would replace an input; give another folder")
             if _made_by(path) != software:
                 raise OutputError(
@@ -82,7 +85,7 @@ class StillFiles:
         for folder, software in self._kinds.items():
             for file in self._files:
                 path = _of(folder, file)
-                if path.exists() or path.is_symlink():
+                if os.path.lexists(path):
                     yield path, software
 
 
@@ -100,9 +103,8 @@ def _made_by(path: Path) -> str | None:
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"  # better now than after the first image
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # better now than after the first image
+            pass
     except FileExistsError as error:
         raise OutputError(f"{folder} is a file; give the name of a folder") from error
     except OSError as error:

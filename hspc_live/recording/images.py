@@ -6,6 +6,7 @@ a colour picture is read only if it is a grey one in disguise, another type of n
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,22 +45,33 @@ class StillImage:
 def image_files(paths: list[Path]) -> list[Path]:
     """The files among `paths`; a folder stands for its PNG and TIFF files, by name.
 
-    Hidden files are left out, and so is a file named twice. A path that does not exist, or a folder without any
-    picture, is kept: reading it says so.
+    Hidden files are left out, and so is a file named twice. What cannot be read is kept, and reading it says so: a path
+    that does not exist, a link that leads nowhere, a folder that is closed or without any picture.
     """
     files: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = (p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-        files += sorted(p for p in inside if not p.name.startswith(".")) or [path]
-    return list({file.resolve(): file for file in files}.values())
+        files += _inside(path) or [path]
+    return list({os.path.realpath(file): file for file in files}.values())
+
+
+def _inside(path: Path) -> list[Path]:
+    """The pictures in a folder, by name; none where it is no folder, or cannot be looked into."""
+    if not os.path.isdir(path):  # pathlib's own raises for names that are too long
+        return []
+    try:
+        named = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    except OSError:
+        return []
+    return sorted(p for p in named if os.path.isfile(p) or (os.path.islink(p) and not os.path.exists(p)))
 
 
 def read_image(path: Path) -> StillImage:
     """Read one picture. Raises RecordingError, naming the file and what to do."""
-    if path.is_dir():
+    if os.path.isdir(path):
+        try:
+            os.listdir(path)
+        except OSError as error:
+            raise RecordingError(f"{path}: the folder cannot be read: {error.strerror}") from error
         raise RecordingError(f"{path}: no PNG or TIFF file in this folder; name the files, or another folder")
     try:
         with path.open("rb") as file:
@@ -89,7 +101,7 @@ def _png(path: Path) -> NDArray[Any]:
         raise broken from None
     if not width or not height:
         raise _no_pixels(path, (height, width))
-    if bits < 8 and kind == 0:
+    if bits == 1 or (bits < 8 and kind == 0):  # of one bit, with a palette, too
         many = "one bit" if bits == 1 else f"{bits} bits"
         raise RecordingError(f"{path}: {many} a pixel, a mask and no picture; give the grey image itself")
     try:

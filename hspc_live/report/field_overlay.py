@@ -26,6 +26,7 @@ from hspc_live.report import style
 from hspc_live.report.labels import Box, FreePlaces
 from hspc_live.stages.field import NO_CELL, FieldResult, Reason
 
+OVERLAY = f"{style.SOFTWARE}, still field"  # by which a later run tells the file from other figures
 MARGIN_IN = 0.3
 FOOT_IN = 0.55
 HEAD_IN = 0.72
@@ -90,7 +91,7 @@ def draw_field(
     `colours` are those of the accepted cells' outlines, in row order, and `key` says what each of them means.
     `pixels` is the image (height, width) that `result` was made of. Raises OSError where it cannot be written.
     """
-    return style.save(field_figure(pixels, result, um_per_px, title, names, colours, key), path)
+    return style.save(field_figure(pixels, result, um_per_px, title, names, colours, key), path, OVERLAY)
 
 
 def field_figure(

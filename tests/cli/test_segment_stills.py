@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from matplotlib.colors import to_rgb
 
-from hspc_live.report.style import class_colours
+from hspc_live.report.style import class_colours, new_figure, save
 
 CELLS = [(80, 90, 18), (220, 80, 22), (330, 210, 16), (100, 250, 20), (250, 300, 24)]
 
@@ -199,6 +199,32 @@ def test_what_no_earlier_run_wrote_is_never_overwritten(hspc_live, folder, tmp_p
         mine.write_bytes(kept)
     assert hspc_live(*both(folder, tmp_path)).code == 0
     assert (tmp_path / "l" / "others.png").read_bytes() == hand
+
+
+def test_a_figure_of_another_command_is_no_overlay_of_an_earlier_run(hspc_live, folder, tmp_path):
+    (tmp_path / "o").mkdir()
+    figure = save(new_figure(2.0), tmp_path / "o" / "a.png").read_bytes()
+    said = hspc_live("segment", folder, "--um-per-px", 0.25, "--overlay", tmp_path / "o")
+    assert said.code == 4 and "nothing is overwritten" in said.err
+    assert (tmp_path / "o" / "a.png").read_bytes() == figure
+
+
+def test_whether_a_folder_can_be_written_is_tried_without_touching_what_lies_there(hspc_live, folder, tmp_path):
+    (tmp_path / "l").mkdir()
+    (tmp_path / "l" / ".writable").write_text("mine")
+    assert hspc_live(*both(folder, tmp_path)).code == 0
+    assert (tmp_path / "l" / ".writable").read_text() == "mine"
+    assert {p.name for p in (tmp_path / "l").iterdir()} == {".writable", "a.png", "b.png"}
+
+
+def test_a_link_that_leads_nowhere_or_round_is_named_and_the_others_are_done(hspc_live, folder, tmp_path):
+    (folder / "c.png").symlink_to(folder / "moved away.png")
+    (folder / "d.png").symlink_to(folder / "d.png")
+    said = hspc_live(*both(folder, tmp_path, "--json"))
+    assert said.code == 10
+    told = json.loads(said.out)
+    assert len(told["images"]) == 2
+    assert [entry["file"] for entry in told["failed"]] == [str(folder / "c.png"), str(folder / "d.png")]
 
 
 @pytest.mark.parametrize("names", [("a.png", "a.tif"), ("a.png", "A.tiff")])

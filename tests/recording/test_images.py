@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import zlib
 
@@ -24,6 +26,20 @@ def png(path, array):
 
 def tiff(path, array, **kwargs):
     tifffile.imwrite(path, array, **kwargs)
+    return path
+
+
+def one_bit_palette(path):
+    """8 × 2 pixels, black and white by a palette of two, as drawing programs store masks."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 2, 1, 3, 0, 0, 0)),
+        (b"PLTE", bytes([0, 0, 0, 255, 255, 255])),
+        (b"IDAT", zlib.compress(bytes([0, 0xF0, 0, 0x0F]))),
+        (b"IEND", b""),
+    ]
+    data = [struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in parts]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(data))
+    assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape[:2] == (2, 8)
     return path
 
 
@@ -116,6 +132,7 @@ def test_masks_stacks_and_empty_pictures_are_refused(tmp_path):
         cv2.imencode(".png", np.where(GREY8 > 9, 255, 0).astype(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])[1]
     )
     refused(tmp_path / "bits.png", "one bit")
+    refused(one_bit_palette(tmp_path / "palette.png"), "one bit")
     refused(tiff(tmp_path / "pages.tif", np.stack([GREY8, GREY8, GREY8]), photometric="minisblack"), "3 pages")
     for value in (-1, 65536):
         refused(tiff(tmp_path / "int.tif", np.full((20, 30), value, np.int32)), "int32", str(value), "0 to 65535")
@@ -181,6 +198,30 @@ def test_a_folder_stands_for_its_pictures(tmp_path):
     found = image_files([tmp_path, tmp_path / "empty", tmp_path / "a.tif"])
     assert [p.name for p in found] == ["a.tif", "b.png", "c.TIFF", "empty"], "hidden files out, none twice"
     refused(tmp_path / "empty", "no PNG or TIFF")
+
+
+def test_what_cannot_be_read_in_a_folder_is_not_passed_over(tmp_path):
+    """A link that leads nowhere, or to itself: the user believes that there is a picture."""
+    png(tmp_path / "a.png", GREY8)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "moved away.png")
+    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
+    (tmp_path / "folder.png").mkdir()
+    assert [p.name for p in image_files([tmp_path])] == ["a.png", "gone.png", "loop.tif"]
+    for name in ("gone.png", "loop.tif"):
+        refused(tmp_path / name, "cannot be read")
+    endless = tmp_path / ("a" * 300)
+    assert image_files([endless]) == [endless]
+    refused(endless, "cannot be read")
+
+
+def test_a_closed_folder_is_said_to_be_closed(tmp_path, monkeypatch):
+    def closed(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    png(tmp_path / "a.png", GREY8)
+    monkeypatch.setattr(os, "listdir", closed)
+    assert image_files([tmp_path]) == [tmp_path]
+    refused(tmp_path, "folder cannot be read", "Permission denied")
 
 
 def test_colours_in_planes_and_two_samples(tmp_path):
