@@ -91,7 +91,8 @@ class FieldObjects:
     `result.objects` are all objects, ordered by (x, y): a view's number is its row. `whole` (n,) says which are cells
     that lie whole in the picture, `reasons` (n,) why one is not accepted ("" for those that are). `labels` (height,
     width) uint16 is 0 in the background, 1…m in the m whole cells, in row order. `glow` has for each further channel
-    the mean light of every object above its surroundings, (n,) in counts, NaN for what has no label.
+    the mean light of every object above its surroundings, (n,) in counts, NaN for what has no label. `doubts` say why
+    a person should look at the picture (`stages.company.Doubt`); they are not recorded, a replay finds them anew.
     """
 
     result: FrameResult
@@ -99,6 +100,7 @@ class FieldObjects:
     reasons: tuple[str, ...]
     labels: NDArray[np.uint16]
     glow: Mapping[str, Floats]
+    doubts: tuple[str, ...] = ()
 
 
 class ChamberOutcome(StrEnum):

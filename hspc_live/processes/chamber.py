@@ -177,6 +177,8 @@ class ChamberRun:
                 f"{len(mosaic.in_doubt)} fields show other cells than those they overlap with: none of theirs is listed"
             )
             self._listen("chamber", "alarm", said)
+        for said in self._found.doubts():
+            self._listen("chamber", "alarm", said)
         gates = GateSet(tuple(self._outlets.values()), self._classes)
         judged = judge_objects(mosaic.objects, self._found.evidence(), gates, sort.abstain, self._classes)
         # the last picture's time, not the clock's: a replay makes the same list

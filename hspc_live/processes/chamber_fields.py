@@ -44,7 +44,8 @@ class FieldWork:
         found = self._segmenter.field(frame.pixels, frame.index, frame.captured_ns)
         reasons = tuple("" if reason is None else reason.value for reason in found.reasons)
         glow = {picture.channel: _glow(picture, found.labels, found.whole) for picture in visit.pictures[1:]}
-        return FieldObjects(found.frame, found.whole, reasons, found.labels, glow)
+        doubts = tuple(doubt.value for doubt in found.doubts)
+        return FieldObjects(found.frame, found.whole, reasons, found.labels, glow, doubts)
 
     def looks(self, visit: Visit, objects: FieldObjects) -> list[Look]:
         """The objects in stage coordinates; places are unsure by centroid and calibration.

@@ -17,9 +17,17 @@ from hspc_live.core.protocols import Engine
 from hspc_live.processes.chamber_fields import FieldWork, features
 from hspc_live.processes.chamber_io import FieldSink
 from hspc_live.stages.chamber_verdicts import ChamberBooks, Evidence
+from hspc_live.stages.company import Doubt
 from hspc_live.stages.gate import usable
 from hspc_live.stages.looks import Look
 from hspc_live.stages.revisit import Picture
+
+OF_FIELDS = "_fields"  # what the names of alarms end with that count fields in doubt
+DOUBT_WORDS = {
+    Doubt.FAINT: "show things as large as cells but much fainter than their other cells; these count as debris",
+    Doubt.DIRTY: "show more debris of the size of cells than cells",
+    Doubt.CONTRAST: "do not show whether they are DIC or brightfield",
+}
 
 
 class Findings:
@@ -53,6 +61,15 @@ class Findings:
             "work_ns": dict(self.work_ns),
         }
 
+    def doubts(self) -> list[str]:
+        """What a person should look at before trusting the cells, a line for each kind."""
+        counts = {doubt: self.alarms[doubt.value + OF_FIELDS] for doubt in Doubt}
+        return [
+            f"{count} fields {DOUBT_WORDS[doubt]}: look at the pictures before trusting the list"
+            for doubt, count in counts.items()
+            if count
+        ]
+
     def take(self, visit: Visit, work: FieldWork) -> None:
         """One visit from picture to looks, classified if it is one of the scan."""
         book = self.books.frames
@@ -68,6 +85,7 @@ class Findings:
         looks = work.looks(visit, objects)
         self.work_ns["segment"] += time.perf_counter_ns() - began
         self.alarms.update(objects.result.alarms)
+        self.alarms.update(doubt + OF_FIELDS for doubt in objects.doubts)
         book.processed += len(visit.pictures)
         for sink in self._sinks:
             sink.field(visit, objects)

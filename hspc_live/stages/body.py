@@ -22,7 +22,7 @@ from hspc_live.core.values import Modality
 from hspc_live.stages.discs import filled
 from hspc_live.stages.foreground import Mask, Outline
 from hspc_live.stages.parting import HALF, ROUND, Parter, is_thin
-from hspc_live.stages.piece import Lengths, Piece, large, own_level, weighted_median
+from hspc_live.stages.piece import Lengths, Piece, large, large_with_holes, own_level, weighted_median
 
 SHARE = 0.25  # of an object's level (`piece.own_level`): what shows less is not of it
 RISING = 1.5  # by how much the bar is raised at a time
@@ -83,7 +83,10 @@ class Finder:
         self._strength = strength
         self._lengths = lengths
         self._modality = modality
-        self._parter = Parter(strength, self._side, LOPSIDED, lengths, modality)
+        self._sides: dict[Piece, float] = {}
+        self._levels: dict[Piece, float] = {}
+        self._bends: dict[Piece, bool] = {}
+        self._parter = Parter(strength, self._side, self._level, LOPSIDED, lengths, modality)
 
     def pieces(self, region: Outline, where: Mask, bar: float) -> list[Piece]:
         """What one region of `where` (0/1) falls into, each piece a body or touching ones; all in it shows `bar`."""
@@ -92,8 +95,8 @@ class Finder:
     def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
         """The bodies that the pieces of a whole picture are made of, touching ones parted; the faint ones last."""
         pieces = self._rejoined(list(pieces))
-        bent = [piece.bent for piece in pieces]
-        levels = [own_level(piece.mask, self._strength[piece.here]) for piece in pieces]
+        bent = [self._bent(piece) for piece in pieces]
+        levels = [self._level(piece) for piece in pieces]
         even = [level / self._lamp_at(piece) for level, piece in zip(levels, pieces, strict=True)]
         areas = [cv2.contourArea(piece.outline) for piece in pieces]
         usual = self._usual(pieces, bent, areas, levels)
@@ -114,7 +117,7 @@ class Finder:
             if several and piece.area > CROWD * usual > 0:  # bridging may have joined neighbours
                 inner = self._above(piece, SHARE * level, self._lengths.open) or inner
             for one in inner:
-                parts = self._parter.parted(one, usual) if one.bent and not is_thin(one, usual) else []
+                parts = self._parter.parted(one, usual) if self._bent(one) and not is_thin(one, usual) else []
                 found += parts or [one.healed(self._lengths)]
         if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
             found = self._rejoined(found)
@@ -136,12 +139,12 @@ class Finder:
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:
             return []
-        level = own_level(piece.mask, self._strength[piece.here])
+        level = self._level(piece)
         if level < self._least * self._lamp_at(piece):
             return []
         wanted = SHARE * level
         # one step at a time where there may be several: a faint one next to a bright one is gone at the latter's bar
-        above = min(wanted, max(RISING * bar, wanted / 4)) if piece.bent else wanted
+        above = min(wanted, max(RISING * bar, wanted / 4)) if self._bent(piece) else wanted
         while above > 1.1 * bar:
             inner = self._rejoined(self._above(piece, above), piece)
             # only flanks of what is no flank itself: the bar was too high, the object is broken up
@@ -155,13 +158,16 @@ class Finder:
 
     def _above(self, piece: Piece, bar: float, bridge: Mask | None = None) -> list[Piece]:
         """What of a piece lies above `bar`, gaps bridged, holes filled and spikes taken off."""
-        clear = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
         margin = self._lengths.bridge_px
-        wide = cv2.copyMakeBorder(clear, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(0,))
+        height, width = piece.mask.shape
+        wide = np.zeros((height + 2 * margin, width + 2 * margin), np.uint8)
+        clear = wide[margin:-margin, margin:-margin]
+        np.greater(self._strength[piece.here], bar, out=clear.view(bool))
+        clear &= piece.mask
         closed = cast(
             "Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.bridge if bridge is None else bridge)
         )
-        for outline in large(closed, self._lengths):
+        for outline in large_with_holes(closed, self._lengths):
             whole = Piece.of(outline)
             shown = cv2.countNonZero(whole.mask & closed[whole.here])
             if shown >= FULL * whole.area or (shown >= SHOWN * whole.area and not whole.bent):
@@ -209,7 +215,7 @@ class Finder:
         if self._modality is Modality.DIC:
             return False
         seen = cv2.mean(self._light[piece.here], mask=piece.mask)[0]
-        level = own_level(piece.mask, self._strength[piece.here])  # of its middle, not of what its edge is blurred into
+        level = self._level(piece)  # of its middle, not of what its edge is blurred into
         return min(level, -2 * seen) > BLACK * self._lamp_at(piece) * self._lit
 
     def _is_shadow(self, piece: Piece) -> bool:
@@ -220,12 +226,28 @@ class Finder:
         """In DIC, brighter or darker than the field: 1 (all of it) to -1; 0 in brightfield."""
         if self._modality is Modality.BRIGHTFIELD:
             return 0.0
-        mean, sd = cv2.meanStdDev(self._amplitude[piece.here], mask=piece.mask)
-        return float(mean[0, 0]) / max(math.hypot(mean[0, 0], sd[0, 0]), 1e-9)
+        side = self._sides.get(piece)
+        if side is None:
+            mean, sd = (float(v[0, 0]) for v in cv2.meanStdDev(self._amplitude[piece.here], mask=piece.mask))
+            side = self._sides[piece] = mean / max(math.hypot(mean, sd), 1e-9)
+        return side
+
+    def _bent(self, piece: Piece) -> bool:
+        bent = self._bends.get(piece)
+        if bent is None:
+            bent = self._bends[piece] = piece.bent
+        return bent
+
+    def _level(self, piece: Piece) -> float:
+        """What a piece shows (`piece.own_level`)."""
+        level = self._levels.get(piece)
+        if level is None:
+            level = self._levels[piece] = own_level(piece.mask, self._strength[piece.here])
+        return level
 
     def _weigh(self, piece: Piece) -> Body:
         mean, sd = (float(a[0, 0]) for a in cv2.meanStdDev(self._light[piece.here], mask=piece.mask))
-        level = own_level(piece.mask, self._strength[piece.here])
+        level = self._level(piece)
         no_cell = self._is_flank(piece) or self._is_black(piece)
         rms = math.hypot(mean, sd)
         return Body(piece.outline, rms, no_cell, level, self._lamp_at(piece), dark=-mean / max(rms, 1e-9))

@@ -15,7 +15,7 @@ import numpy as np
 
 from hspc_live.core.values import Modality
 from hspc_live.stages.body import FAINT
-from hspc_live.stages.discs import filled
+from hspc_live.stages.discs import filled, fits
 from hspc_live.stages.piece import weighted_median
 from hspc_live.stages.shape import Object
 
@@ -26,6 +26,7 @@ PAIR = 1.6  # area, in that of the usual cell: with a shard's outline, touching 
 THICK = 0.6  # if the inscribed circle is as large as this, in the usual cell's radius
 THREE = 2.5  # area, in that of the usual cell: three or more that could not be parted, if less than `FILLED` of them
 FILLED = 0.88  # lies in a disc of their area; a single large cell is rounder
+WAIST = 0.01  # from `PAIR` on and no rounder than that: what two discs fill by this more than one ellipse is two cells
 SHADE = 0.65  # in brightfield, how far something is dark all through: dust and its shadows, where the picture's cells
 BENDING = 0.3  # are no more so than this, as they bend light and absorb little
 HALF = 0.5  # area of something pale, in that of the usual cell, that may be a cell
@@ -83,7 +84,8 @@ def compare(
             judged.append(replace(f, debris=True, faint=True, pale=pale))
             continue
         thick = shard and _thick(f.item, area)
-        heap = size > THREE and filled(f.item.mask) < FILLED * f.item.area
+        oblong = size > PAIR and filled(f.item.mask) < FILLED * f.item.area
+        heap = oblong and (size > THREE or _waisted(f.item))
         debris = f.debris or size < SMALL or (shard and not thick)
         judged.append(replace(f, debris=debris, clump=f.item.area > clump or thick or heap))
     return judged, usual
@@ -105,6 +107,22 @@ def _thick(item: Object, usual: float) -> bool:
         return False
     padded = cv2.copyMakeBorder(item.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     return float(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_3).max()) > THICK * math.sqrt(usual / math.pi)
+
+
+def _waisted(item: Object) -> bool:
+    """Whether two discs fill an object better than the ellipse with its area and second moments does."""
+    two = next(fits(item.mask, 2), None)
+    if two is None:
+        return False
+    of = cv2.moments(item.mask, binaryImage=True)
+    xx, xy, yy = (of[name] / of["m00"] for name in ("mu20", "mu11", "mu02"))
+    spread = xx * yy - xy * xy
+    if spread <= 0:
+        return False
+    rows, columns = (np.arange(n) for n in item.mask.shape)
+    x, y = columns - of["m10"] / of["m00"], (rows - of["m01"] / of["m00"])[:, None]
+    inside = (yy * x * x - 2 * xy * x * y + xx * y * y) * np.pi <= of["m00"] * math.sqrt(spread)
+    return two.fit > cv2.countNonZero(inside.view(np.uint8) & item.mask) / item.area + WAIST
 
 
 def _cut(item: Object, shape: tuple[int, ...]) -> bool:

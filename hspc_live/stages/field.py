@@ -135,15 +135,15 @@ class FieldSegmenter(Segmenter):
     def _find_still(self, still: Still) -> tuple[list[Found], Mask, int]:
         """The objects, a mask 0/1 of everything found, and how many beyond the cap were left unmeasured."""
         lengths = Lengths.of(self._um * still.step, self._settings.min_diameter_um)
-        light = cast("Light", cv2.GaussianBlur(still.coarse, (3, 3), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE))
-        strength = strength_of(still.coarse, still.noise_sd, lengths, self._modality)
+        light, strength = (self._memory.of(name, still.coarse.shape) for name in ("smooth", "strength"))
+        cv2.GaussianBlur(still.coarse, (3, 3), SMOOTHING_PX, light, borderType=cv2.BORDER_REPLICATE)
+        strength_of(still.coarse, still.noise_sd, lengths, self._modality, strength)
         floor = self._settings.noise_factor * SMOOTHED * still.noise_sd
         # what stays far below what the picture's objects show is none of them, and need not be looked through
         shown = level_of(self._without_black(strength, light, still)[::2, ::2], floor)
         bar = max(floor, FAR_BELOW * shown)
-        # a mask of what is empty, opened, is one of what is not, its gaps bridged
-        empty = cv2.morphologyEx(cv2.inRange(strength, (-1.0,), (bar,)), cv2.MORPH_OPEN, square(lengths.bridge_px))
-        shows = cast("Mask", (empty == 0).view(np.uint8))
+        shows = cast("Mask", (strength > np.float32(bar)).view(np.uint8))
+        shows = cast("Mask", cv2.morphologyEx(shows, cv2.MORPH_CLOSE, square(lengths.bridge_px)))
         # largest first: cells must not lose their place under the cap to specks
         regions = sorted(contours(shows, every_pixel=False), key=cv2.contourArea, reverse=True)
         least = FAINTEST * shown
@@ -178,7 +178,9 @@ class FieldSegmenter(Segmenter):
         everything = np.zeros(still.light.shape, np.uint8)
         for thing in found:
             if not thing.faint:
-                _stamp(everything, thing.item, 1)
+                item = thing.item
+                height, width = item.mask.shape
+                everything[item.y0 : item.y0 + height, item.x0 : item.x0 + width] |= item.mask
         cv2.drawContours(everything, [_scaled(body.outline, still) for body in beyond], -1, 1, cv2.FILLED)
         for outline in rest:
             x, y, width, height = cv2.boundingRect(outline)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hspc_live.stages.discs import lowest
 from hspc_live.stages.foreground import Mask
 from hspc_live.stages.split import NECK
 
@@ -54,11 +55,13 @@ class Lobes:
         ys, xs = np.nonzero((distance == high) & (distance >= LOWEST * greatest))
         radius = distance[ys, xs]
         kept: list[int] = []
+        at = list(zip(xs.tolist(), ys.tolist(), strict=True))
         for i in np.argsort(-radius, kind="stable").tolist():  # of one summit's pixels the first
-            if all(max(abs(xs[i] - xs[k]), abs(ys[i] - ys[k])) > reach // 2 for k in kept):
+            x, y = at[i]
+            if all(max(abs(x - at[k][0]), abs(y - at[k][1])) > reach // 2 for k in kept):
                 kept.append(i)
         if len(kept) == 1:  # most often
-            labels = np.where(whole > 0, np.int32(0), np.int32(-1))
+            labels = (whole > 0).astype(np.int32) - np.int32(1)
             area = np.array([float(cv2.countNonZero(whole))])
             return Lobes(labels, radius[kept].astype(float), area, np.zeros((1, 1)), np.zeros(1, np.int64))
         xs, ys, radius = xs[kept].astype(np.float32), ys[kept].astype(np.float32), radius[kept]
@@ -66,7 +69,7 @@ class Lobes:
         power = (columns - xs[:, None])[:, None, :] ** 2 + ((rows - ys[:, None]) ** 2 - radius[:, None] ** 2)[
             :, :, None
         ]
-        labels = np.where(whole > 0, np.argmin(power, axis=0), -1).astype(np.int32)
+        labels = np.where(whole > 0, lowest(power), np.int32(-1))
         n = len(kept)
         passage = np.zeros((n, n))
         for here, there in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
@@ -81,7 +84,7 @@ class Lobes:
     @property
     def roots(self) -> list[int]:
         """What is left, one lobe to speak for each group."""
-        return [int(i) for i in np.flatnonzero(self.root == np.arange(len(self.root)))]
+        return [i for i, root in enumerate(self.root.tolist()) if i == root]
 
     def mask(self, root: int) -> Mask:
         """The pixels of a group: 0/1."""

@@ -20,7 +20,7 @@ from hspc_live.core.values import Modality
 from hspc_live.stages.discs import filled, fits
 from hspc_live.stages.foreground import Mask, Outline, contours, square
 from hspc_live.stages.lobes import Lobes
-from hspc_live.stages.piece import Lengths, Piece, large, own_level
+from hspc_live.stages.piece import Lengths, Piece, large
 
 MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by other ways, too
 LESS = 0.8  # the same, of what is as far from a disc as `BENT_ALONE`: small touching cells, if discs fill `CLEAR`
@@ -42,17 +42,26 @@ LONG, THIN = 2.0, 0.55  # of a fibre: length in usual diameters, half its width 
 class Parter:
     """Parts the pieces of one picture by what they show (`strength`, coarse) and by their form.
 
-    `side` tells how far a piece is only bright (1) or only dark (-1), `lopsided` how far a cell by itself may be so.
+    `side` tells how far a piece is only bright (1) or only dark (-1), `lopsided` how far a cell by itself may be so;
+    `level` what a piece shows (`piece.own_level`).
     """
 
     def __init__(
-        self, strength: Light, side: Callable[[Piece], float], lopsided: float, lengths: Lengths, modality: Modality
+        self,
+        strength: Light,
+        side: Callable[[Piece], float],
+        level: Callable[[Piece], float],
+        lopsided: float,
+        lengths: Lengths,
+        modality: Modality,
     ) -> None:
         self._strength = strength
         self._side = side
+        self._level = level
         self._lopsided = lopsided
         self._lengths = lengths
         self._modality = modality
+        self._in_disc: dict[Piece, int] = {}
 
     def parted(self, piece: Piece, usual: float) -> list[Piece]:
         """The touching cells that a piece is made of; none if it is one cell, or would fall into crumbs.
@@ -62,9 +71,10 @@ class Parter:
         whole = self._filled(piece.mask)
         # bridging fills necks; without it a cell with a wide open bay falls apart
         best = self._parts(piece, whole, whole, usual)
-        if piece.area > MORE * usual or (piece.area > LESS * usual and _roundness_alone(whole) < BENT_ALONE):
+        area = piece.area
+        if area > LESS * usual and (area > MORE * usual or _roundness_alone(whole) < BENT_ALONE):
             if self._roundness(best, whole, usual) < ROUND:
-                bar = PARTING * own_level(piece.mask, self._strength[piece.here])
+                bar = PARTING * self._level(piece)
                 above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
                 clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
                 others = [self._parts(piece, clear, whole, usual)] if clear.any() else []
@@ -89,7 +99,14 @@ class Parter:
         return [part] if len(best) == 1 else [smaller for one in best for smaller in self._divided(one, usual)]
 
     def _roundest(self, ways: Iterable[list[Piece]], whole: Mask, usual: float) -> list[Piece]:
-        return max(ways, key=lambda parts: self._roundness(parts, whole, usual))
+        """The best of some ways, the first of them being what is there already."""
+        best: list[Piece] = []
+        highest = -math.inf
+        for parts in ways:
+            score = self._roundness(parts, whole, usual)
+            if score > highest:
+                best, highest = parts, score
+        return best
 
     def _in_discs(self, piece: Piece, whole: Mask, usual: float) -> Iterator[list[Piece]]:
         """What a piece falls into if it is filled with two discs, three and so on, where these fill it much better."""
@@ -125,7 +142,10 @@ class Parter:
         score = -SPARING * (len(parts) - 1)
         for part in parts:
             if abs(self._side(part)) < HALF:
-                score += filled(part.mask) / total
+                inside = self._in_disc.get(part)
+                if inside is None:  # a way is held against others more than once
+                    inside = self._in_disc[part] = filled(part.mask)
+                score += inside / total
             if usual:
                 score -= ALIKE * part.area / total * abs(math.log(part.area / usual))
         return score
@@ -159,7 +179,10 @@ class Parter:
         closed = cast("Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.seal))
         filled = np.zeros_like(closed)
         cv2.drawContours(filled, contours(closed, every_pixel=False), -1, 1, cv2.FILLED)
-        _, labels, boxes, _ = cv2.connectedComponentsWithStats(filled - wide, connectivity=4)
+        added = filled - wide
+        if cv2.countNonZero(added) <= WEDGE * margin**2 and not cv2.countNonZero(filled - closed):
+            return np.ascontiguousarray(wide[margin:-margin, margin:-margin])  # most often
+        _, labels, boxes, _ = cv2.connectedComponentsWithStats(added, connectivity=4)
         bays = boxes[:, cv2.CC_STAT_AREA] > WEDGE * margin**2
         bays[labels[filled > closed]] = True
         bays[0] = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
 from hspc_live.stages.foreground import BRIDGE_UM, HALO_UM, Mask, Outline, contours, square
 from hspc_live.stages.segment import SUSPECT
-from hspc_live.stages.shape import healed, paste
+from hspc_live.stages.shape import healed_outlines, paste
 
 SMOOTHING_PX = 0.85  # of the coarse picture, before anything is looked for
 BENT = 0.9  # solidity below which an object may be touching cells
@@ -75,7 +75,7 @@ class Piece:
         cv2.drawContours(mask, [outline], -1, 1, cv2.FILLED, offset=(-x, -y))
         if within is not None:
             mask &= within[y : y + height, x : x + width]
-        moved = outline + np.array(corner, np.int32) if any(corner) else outline
+        moved = outline + np.array(corner, np.int32) if corner != (0, 0) else outline
         return Piece(x + corner[0], y + corner[1], mask, moved)
 
     @property
@@ -110,7 +110,7 @@ class Piece:
         """
         if cv2.contourArea(self.outline) > SMOOTH * cv2.contourArea(cv2.convexHull(self.outline)):
             return Piece.of(self.outline)
-        outline = max(contours(healed(self.mask, lengths.heal_px), every_pixel=False), key=cv2.contourArea)
+        outline = max(healed_outlines(self.mask, lengths.heal_px), key=cv2.contourArea)
         return Piece.of(outline, None, (self.x, self.y))
 
 
@@ -119,8 +119,22 @@ def large(mask: Mask, lengths: Lengths) -> list[Outline]:
     return [one for one in contours(mask, every_pixel=False) if cv2.contourArea(one) >= lengths.smallest_px]
 
 
-def strength_of(light: Light, noise_sd: float, lengths: Lengths, modality: Modality) -> Light:
+def large_with_holes(mask: Mask, lengths: Lengths) -> list[Outline]:
+    """Those of `large` that enclose something besides their own pixels."""
+    found: Any = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    outlines, tree = found
+    if len(outlines) < 2:  # most often
+        return []
+    holed = [i for i, (_, _, child, parent) in enumerate(tree[0].tolist()) if child >= 0 > parent]
+    return [outlines[i] for i in holed if cv2.contourArea(outlines[i]) >= lengths.smallest_px]
+
+
+def strength_of(
+    light: Light, noise_sd: float, lengths: Lengths, modality: Modality, into: Light | None = None
+) -> Light:
     """How much of an object each pixel of a picture around 0 shows, ≥ 0: the local root mean square less the noise's.
+
+    It is made in `into`, if given: an array of the same shape.
 
     DIC: bright and dark alike. Brightfield: a cell is dark with a bright fringe that is not its own, so what is bright
     counts only where it reaches half of the strongest signal within `foreground.HALO_UM`.
@@ -130,10 +144,11 @@ def strength_of(light: Light, noise_sd: float, lengths: Lengths, modality: Modal
         near = cv2.dilate(strength, square(lengths.halo_px))
         bright = cv2.compare(cv2.add(light, light), near, cv2.CMP_GE)
         light = cast("Light", cv2.max(cv2.bitwise_and(strength, strength, mask=bright), -light))
-    power = cv2.GaussianBlur(cv2.multiply(light, light), (3, 3), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE)
+    squared = cv2.multiply(light, light)
+    power = cv2.GaussianBlur(squared, (3, 3), SMOOTHING_PX, into, borderType=cv2.BORDER_REPLICATE)
     np.subtract(power, np.float32(noise_sd**2), out=power)
-    np.maximum(power, 0, out=power)
-    return cast("Light", np.sqrt(power, out=power))
+    cv2.threshold(power, 0, 0, cv2.THRESH_TOZERO, power)
+    return cast("Light", cv2.sqrt(power, power))
 
 
 def level_of(strength: Light, floor: float) -> float:

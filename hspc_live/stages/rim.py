@@ -53,14 +53,16 @@ def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, m
         (line[:, :, None] + normal[:, :, None] * offsets).astype(np.float32)
         for line, normal in ((lines.real, normals.real), (lines.imag, normals.imag))
     )
-    owner = np.zeros(still.coarse.shape, np.float32)
-    for number, body in enumerate(bodies, start=1):
-        cv2.drawContours(owner, [body.outline], -1, number, cv2.FILLED)
     profiles = np.empty(x.shape, np.float32)
     strange = np.zeros(x.shape, bool)
     margin = int(np.ceil((OUTWARD_UM + 2 * RIM_UM) / um_per_px / step)) + 1
-    for i, body in enumerate(bodies):
-        left, top, width, height = cv2.boundingRect(body.outline)
+    boxes = np.array([cv2.boundingRect(body.outline) for body in bodies])
+    beside = _beside(boxes, margin)
+    owner = np.zeros(still.coarse.shape, np.float32)
+    for number, body in enumerate(bodies, start=1):
+        if beside[number - 1]:
+            cv2.drawContours(owner, [body.outline], -1, number, cv2.FILLED)
+    for i, (left, top, width, height) in enumerate(boxes.tolist()):
         x0, y0 = max(0, left - margin), max(0, top - margin)
         x1, y1 = left + width + margin, top + height + margin
         light = still.shown(x0, y0, x1, y1)
@@ -70,7 +72,7 @@ def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, m
             blurred, x[i] - x0 * step, y[i] - y0 * step, cv2.INTER_LINEAR, borderValue=(still.grey,)
         )
         near = owner[y0:y1, x0:x1]
-        if np.any((near > 0) & (near != i + 1)):
+        if beside[i] and np.any((near > 0) & (near != i + 1)):
             to_coarse = np.float32(1 / step), np.float32((step - 1) / 2 / step)
             columns, rows = (axis[i] * to_coarse[0] - to_coarse[1] for axis in (x, y))
             whose = cv2.remap(near, columns - x0, rows - y0, cv2.INTER_NEAREST)
@@ -84,6 +86,16 @@ def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, m
     last = np.array([still.light.shape[1] - 1, still.light.shape[0] - 1])
     points = np.clip(np.rint(np.stack((drawn.real, drawn.imag), axis=-1)), 0, last).astype(np.int32)
     return [cast("Outline", one[:, None]) for one in points]
+
+
+def _beside(boxes: NDArray[np.intp], margin: int) -> NDArray[np.bool_]:
+    """Which of some boxes (n, 4; x, y, width, height) have another within `margin`, or are so near to another."""
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    near = np.ones((len(boxes), len(boxes)), bool)
+    for axis in (0, 1):
+        near &= low[:, axis] < high[:, axis, None] + margin
+        near &= high[:, axis] > low[:, axis, None] - margin
+    return cast("NDArray[np.bool_]", near.sum(axis=1) > 1)
 
 
 def _smooth_lines(outlines: list[NDArray[np.float64]]) -> tuple[Complex, Complex]:

@@ -212,7 +212,7 @@ class Segmenter:
         saturated = 0.0
         if high >= top or low <= 0:
             values = seen[item.mask > 0]
-            saturated = float(np.mean((values >= top) | (values == 0)))
+            saturated = np.count_nonzero((values >= top) | (values == 0)) / max(1, len(values))
         reject = self._reject(item, diameter, sharp, saturated, everything)
         return (
             item.x * self._um,

@@ -62,7 +62,8 @@ class Still:
         root, of_lamp = self.roots
         np.add(light, self.field, out=root)
         np.add(root, np.float32(self.grey), out=root)
-        np.sqrt(np.maximum(root, 0, out=root), out=root)
+        cv2.threshold(root, 0, 0, cv2.THRESH_TOZERO, root)
+        cv2.sqrt(root, root)
         return np.subtract(root, of_lamp, out=root)
 
     def shown(self, x0: int, y0: int, x1: int, y1: int) -> Light:

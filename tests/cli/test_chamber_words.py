@@ -19,6 +19,8 @@ from rich.console import Console
 from hspc_live.cli import chamber_progress
 from hspc_live.cli.chamber_progress import FieldProgress
 from hspc_live.cli.chamber_tables import print_chamber
+from hspc_live.processes.chamber_findings import OF_FIELDS
+from hspc_live.stages.company import Doubt
 from hspc_live.stages.field import Reason
 from hspc_live.stages.picking import LeftOut
 
@@ -122,6 +124,7 @@ def test_every_code_that_a_ledger_may_hold_is_put_into_words(folder, capsys):
     summary["views"]["rejected"] = {reason.value: 2 for reason in Reason}
     summary["cells"]["unresolved"] = {**summary["views"]["rejected"], "nan_scores": 1}
     summary["cells"]["left_out"] = {reason.value: 3 for reason in LeftOut}
+    summary["alarms"] = {doubt.value + OF_FIELDS: 2 for doubt in Doubt}
     print_chamber(summary, "everything")
     said = capsys.readouterr().out
     assert not CODE.findall(said), said

@@ -130,6 +130,22 @@ def test_play_that_nobody_spoke_of_is_said_and_nothing_is_picked_by_it(small: Sm
     assert not report.targets and report.summary["picking"]["left_out"]["position_uncertain"] > 20
 
 
+def test_fields_with_more_debris_than_cells_are_counted_and_said(small: Small) -> None:
+    told: list[str] = []
+
+    def listen(_role: str, kind: str, text: str) -> None:
+        told.append(f"{kind} {text}")
+
+    clean, _ = go(small(), listen=listen)
+    assert clean.summary["alarms"] == {} and not [line for line in told if line.startswith("alarm")]
+    report, _ = go(small("camera.twin.density_per_mm2=60", "camera.twin.specks_per_mm2=2000"), listen=listen)
+    balanced(report)
+    dirty = report.summary["alarms"]["dirty_fields"]
+    assert 0 < dirty <= report.summary["fields"]["visited"]
+    (said,) = (line for line in told if line.startswith("alarm"))
+    assert said.startswith(f"alarm {dirty} fields show more debris")
+
+
 def test_the_same_seed_gives_the_same_run(small: Small) -> None:
     first, second = go(small(), revisit=True)[0], go(small(), revisit=True)[0]
     assert first.summary["decisions_sha256"] == second.summary["decisions_sha256"]
