@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from hspc_live.settings.base import Section
 from hspc_models.network import symmetry
+from hspc_models.radial import gaussian
 
 
 class AugmentSettings(Section):
@@ -33,6 +34,9 @@ class AugmentSettings(Section):
     slope: float = Field(0.2, ge=0, description="of the light across the crop, in its standard deviations")
     brightness: float = Field(0.0, ge=0, description="added to the whole crop, in its standard deviations")
     contrast: float = Field(0.0, ge=0, lt=1, description="relative change of the contrast")
+    focus: float = Field(
+        0.0, ge=0, le=1, description="up to so far towards a picture blurred by 0.7 px of 40, or away from it: sharper"
+    )
     noise: float = Field(0.1, ge=0, description="in the crop's standard deviations")
 
 
@@ -47,6 +51,8 @@ def augment(pictures: Tensor, settings: AugmentSettings, generator: torch.Genera
         pictures = _resampled(pictures, settings, generator)
     if settings.shift_px:
         pictures = _shift(pictures, settings.shift_px, generator)
+    if settings.focus:
+        pictures = _refocused(pictures, settings.focus, generator)
     if settings.slope:
         pictures = pictures + _slopes(pictures, settings.slope, generator)
     if settings.contrast:
@@ -101,6 +107,13 @@ def _shift(pictures: Tensor, most: int, generator: torch.Generator) -> Tensor:
     rows = corner[0] + torch.arange(height, device=device).view(1, height, 1)
     columns = corner[1] + torch.arange(width, device=device).view(1, 1, width)
     return padded[torch.arange(n, device=device).view(n, 1, 1), rows, columns].unsqueeze(1)
+
+
+def _refocused(pictures: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Each picture a little softer or sharper: another optic, or another height of the focus."""
+    edge = pictures.shape[-1]
+    matrix = torch.from_numpy(gaussian(edge, 0.7 * edge / 40)).to(pictures)
+    return pictures + _between(pictures, most, generator) * (matrix @ pictures @ matrix.T - pictures)
 
 
 def _slopes(pictures: Tensor, most: float, generator: torch.Generator) -> Tensor:

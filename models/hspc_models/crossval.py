@@ -48,7 +48,7 @@ def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, sai
             first = train(settings, source, folder, command, said=partial(said, number))
             if not first:
                 continue
-            found = _predict(folder, source)
+            found = _predict(folder, source, settings)
         truth = source.test().labels
         labels[rows] = truth
         for name, mine in found.items():
@@ -68,8 +68,8 @@ def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, sai
     return report
 
 
-def _predict(folder: Path, source: FiledCrops) -> dict[str, NDArray[np.int64]]:
-    found = held_out_predictions(folder, source)
+def _predict(folder: Path, source: FiledCrops, settings: TrainSettings) -> dict[str, NDArray[np.int64]]:
+    found = held_out_predictions(folder, source, settings)
     arrays: dict[str, Any] = {"fingerprint": source.fingerprint, **found}
     np.savez(folder / PREDICTIONS, **arrays)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)

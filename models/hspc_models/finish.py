@@ -39,7 +39,7 @@ def judge_held_out(out: Path, settings: TrainSettings) -> None:
     metrics = evaluate(out, settings)
     source = open_source(settings)
     if isinstance(source, FiledCrops):
-        found, labels = held_out_predictions(out, source), source.test().labels
+        found, labels = held_out_predictions(out, source, settings), source.test().labels
         classes = len(settings.classes)
         metrics["ceiling"] = believed_ceiling(labels, found, classes).to_json()
         for key, name in _PEERS.items():

@@ -48,10 +48,10 @@ class Rings(nn.Module):
         keep("whole", _rings(edge, _RINGS, 1.0))
         keep("inner", _rings(edge, _BAND_RINGS, _BAND_REACH))
         keep("steep", _rings(edge, _RINGS, _EDGE_REACH))
-        keep("soft", _blur(edge, _EDGE_WIDTH))
+        keep("soft", gaussian(edge, _EDGE_WIDTH * edge / 40))
         for number, width in enumerate(_WIDTHS):
-            keep(f"fine{number}", _blur(edge, width))
-            keep(f"coarse{number}", _blur(edge, 2 * width))
+            keep(f"fine{number}", gaussian(edge, width * edge / 40))
+            keep(f"coarse{number}", gaussian(edge, 2 * width * edge / 40))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Features (n, 64) of pictures (n, S, S), floating."""
@@ -153,9 +153,8 @@ def _rings(edge: int, n: int, reach: float) -> NDArray[np.float64]:
     return np.asarray(inside / np.maximum(inside.sum(axis=0), 1))
 
 
-def _blur(edge: int, width: float) -> NDArray[np.float64]:
-    """The matrix (edge, edge) that blurs a column, by a Gaussian of `width` pixels of a crop of 40."""
-    sd = width * edge / 40
+def gaussian(edge: int, sd: float) -> NDArray[np.float64]:
+    """The matrix (edge, edge) that blurs a column by a Gaussian of `sd` pixels."""
     return np.asarray(cv2.GaussianBlur(np.eye(edge), (1, 2 * round(4 * sd) + 1), sigmaX=0, sigmaY=sd))
 
 

@@ -69,7 +69,7 @@ def train(
         held_out = source.validation() if place.first else None
         validation = held_out.in_order(settings.classes) if held_out is not None and len(held_out) else None
         learns_from = settings.recipe.tutor if isinstance(settings.recipe, ScratchRecipe) else 0.0
-        tutor = learn_tutor(source.epoch(0), settings.seed) if learns_from else None
+        tutor = learn_tutor(source.epoch(0), settings.augment, settings.seed) if learns_from else None
         kept_at = time.monotonic()
         last = min(settings.epochs, epochs or settings.epochs)
         for epoch in range(len(lines), last):
@@ -133,7 +133,7 @@ def _fit_reader(trainee: Trainee, source: CropSource, settings: TrainSettings) -
     reader = trainee.network.reader
     if reader is None:
         return
-    reader.load_state_dict(fit_reader(source.epoch(0), settings.seed).state_dict())
+    reader.load_state_dict(fit_reader(source.epoch(0), settings.augment, settings.seed).state_dict())
     for name, tensor in reader.state_dict().items():
         trainee.average[f"reader.{name}"].copy_(tensor)
 

@@ -1,6 +1,8 @@
 """A small classifier of what the rings of a cell hold: fitted in seconds, a peer of the network, and its tutor.
 
-The classifier is `radial.RingReader`; here it learns, from every crop at up to 25 places. A network may carry one.
+The classifier is `radial.RingReader`; here it learns, from every crop as it is and as the settings of the augmentation
+change it. Without these it would trust the finest grain, and fail on pictures a little softer or noisier than those it
+has seen. A network may carry one.
 
 As a tutor it scores crops that it was not fitted on, which says which labels are plain and which are doubtful: a
 network that is asked for a mixture of label and score learns more from few crops (distillation, Hinton et al. 2015). It
@@ -19,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hspc_live.core.values import Pixels
+from hspc_models.augment import AugmentSettings, augment
 from hspc_models.dataset import LabelledCrops
-from hspc_models.radial import RingReader, radial_features, shifted
+from hspc_models.network import pictures
+from hspc_models.radial import RingReader, radial_features
 from hspc_models.splits import folds
 
 Scores = NDArray[np.float32]
@@ -29,19 +33,23 @@ _NOISE = 0.05
 _BATCH, _EPOCHS, _CROPS_SHOWN, _LEAST_EPOCHS = 128, 100, 150_000, 10
 _RATE, _DECAY = 3e-3, 0.02
 _FOLDS = 5
-_PICTURES = 50_000
-"""About as many shifted crops as features are taken of: many crops need fewer places each."""
+_VIEWS, _PICTURES, _AT_ONCE = 25, 50_000, 64
+"""Views of each crop, and of all together: many crops need fewer each."""
 
 
-def fit_reader(crops: LabelledCrops, seed: int) -> RingReader:
+def fit_reader(crops: LabelledCrops, settings: AugmentSettings, seed: int) -> RingReader:
     """A reader of the crops' rings, in evaluation mode, that scores the classes in the order of `crops.names`."""
-    return _fitted(_views(crops, _positions(len(crops))), crops, np.arange(len(crops)), seed)
+    return _fitted(_views(crops, settings, seed), crops, np.arange(len(crops)), seed)
 
 
-def radial_predictions(train: LabelledCrops, test: LabelledCrops, seed: int = 1) -> NDArray[np.int64]:
+def radial_predictions(
+    train: LabelledCrops, test: LabelledCrops, settings: AugmentSettings, seed: int
+) -> NDArray[np.int64]:
     """Classes (n,) of the crops of `test` after fitting on `train` (same names, same order)."""
-    reader = fit_reader(train, seed)
-    return np.asarray(_scores(reader, _views(test, _positions(len(train)))).argmax(axis=1), np.int64)
+    reader = fit_reader(train, settings, seed)
+    with torch.inference_mode():
+        parts = [reader(part[:, 0]) for part in pictures(test.images).split(_AT_ONCE)]
+    return np.asarray(torch.cat(parts).argmax(dim=1).numpy(), np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +60,12 @@ class Tutor:
     fold: NDArray[np.int64]
     classes: int
 
-    def scores(self, pictures: Pixels, rows: NDArray[np.int64]) -> Scores:
+    def scores(self, shown: Pixels, rows: NDArray[np.int64]) -> Scores:
         """Scores (n, classes) of pictures (n, S, S), each made of the crop in its row, by who has not seen that crop.
 
         They are taken as they are given, at one place: what a network is to answer to this very picture.
         """
-        views = torch.from_numpy(radial_features(pictures).astype(np.float32)).unsqueeze(0)
+        views = torch.from_numpy(radial_features(shown).astype(np.float32)).unsqueeze(0)
         scores = np.empty((len(rows), self.classes), np.float32)
         for number in np.unique(self.fold[rows]).tolist():
             mine = self.fold[rows] == number
@@ -65,10 +73,10 @@ class Tutor:
         return scores
 
 
-def learn_tutor(crops: LabelledCrops, seed: int) -> Tutor:
+def learn_tutor(crops: LabelledCrops, settings: AugmentSettings, seed: int) -> Tutor:
     """Raises RecordingError where a class has too few crops to part."""
     classes = len(crops.names)
-    views = _views(crops, _positions(len(crops)))
+    views = _views(crops, settings, seed)
     # two at least: a class of one crop is then named for what it is
     k = max(2, min(_FOLDS, int(np.bincount(crops.labels, minlength=classes).min())))
     fold = np.empty(len(crops), np.int64)
@@ -79,14 +87,12 @@ def learn_tutor(crops: LabelledCrops, seed: int) -> Tutor:
     return Tutor(tuple(readers), fold, classes)
 
 
-def _positions(n: int) -> int:
-    return next((positions for positions in (25, 9) if n * positions <= _PICTURES), 1)
-
-
-def _views(crops: LabelledCrops, positions: int) -> Tensor:
-    """Features (positions, n, 64) float32 of the crops at each place."""
-    moved = shifted(torch.from_numpy(crops.images.astype(np.float32)), positions)
-    return torch.from_numpy(np.stack([radial_features(one.numpy()).astype(np.float32) for one in moved]))
+def _views(crops: LabelledCrops, settings: AugmentSettings, seed: int) -> Tensor:
+    """Features (views, n, 64) float32 of the crops: first as they are, then each changed by chance."""
+    plain = pictures(crops.images)
+    generator = torch.Generator().manual_seed(seed)
+    views = [plain, *(augment(plain, settings, generator) for _ in range(min(_VIEWS, _PICTURES // len(crops)) - 1))]
+    return torch.from_numpy(np.stack([radial_features(view[:, 0].numpy()).astype(np.float32) for view in views]))
 
 
 def _scores(reader: RingReader, views: Tensor) -> Scores:

@@ -210,6 +210,6 @@ def test_the_reader_of_rings_is_fitted_once_kept_and_shipped(crops, tmp_path):
     assert load_card(whole).weights.sha256 == load_card(parted).weights.sha256
     card, network = load_network(whole)
     assert card.network.rings and network.reader is not None
-    fitted = fit_reader(crops.epoch(0), rings.seed)
+    fitted = fit_reader(crops.epoch(0), rings.augment, rings.seed)
     torch.testing.assert_close(network.reader.twins[1][0].weight, fitted.twins[1][0].weight, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(network.reader.middle, fitted.middle, atol=1e-3, rtol=1e-3)
