@@ -18,16 +18,11 @@ from numpy.typing import NDArray
 from hspc_live.core.errors import OutputError, SettingsError
 from hspc_models.curve_draws import Rows, drawing_units, nested_draws
 from hspc_models.dataset import LabelledCrops
-from hspc_models.hog import hog_predictions
 from hspc_models.peers import HOG, NETWORK, RADIAL
 from hspc_models.sources import open_source
 from hspc_models.train_settings import PaperRecipe, Phase, ScratchRecipe, TrainSettings
-from hspc_models.tutor import radial_predictions
 
-PEERS: Final = {
-    RADIAL: radial_predictions,
-    HOG: hog_predictions,
-}
+PEERS: Final = (RADIAL, HOG)
 IDENTITY: Final = "curve.json"
 
 _TRAININGS: Final = "trainings"
@@ -61,7 +56,7 @@ class Curves:
     def names(self) -> tuple[str, ...]:
         """The classifiers, the network first."""
         curve = self.settings.curve
-        return (NETWORK,) * curve.network + tuple(PEERS) * curve.peers
+        return (NETWORK,) * curve.network + PEERS * curve.peers
 
 
 def plan(settings: TrainSettings, out: Path) -> Curves:

@@ -25,12 +25,16 @@ from hspc_models.curve_budget import Budget, Spent, minutes
 from hspc_models.curve_fit import accuracies
 from hspc_models.curve_store import Predictions, found_of, keep, spent_on, tidy, training_folder
 from hspc_models.curve_tasks import PEERS, Curves, Task
+from hspc_models.dataset import LabelledCrops
+from hspc_models.hog import hog_predictions
 from hspc_models.journal import LOG_FILE, Progress
 from hspc_models.loop import resized
 from hspc_models.network import CellNet, channels_last, mean_logits, pictures
-from hspc_models.peers import NETWORK
+from hspc_models.peers import HOG, NETWORK
 from hspc_models.sources import FiledCrops
 from hspc_models.train import train
+from hspc_models.train_settings import TrainSettings
+from hspc_models.tutor import radial_predictions
 
 _BATCH = 64
 
@@ -80,7 +84,7 @@ def _do(task: Task, curves: Curves, missing: list[str], command: str, stepped: S
     part = curves.learnt.take(task.rows)
     for name in missing:
         if name in PEERS:
-            found[name] = PEERS[name](part, curves.judged)
+            found[name] = _peer(name, part, curves.judged, task.settings)
     if NETWORK in missing:
         source, folder = FiledCrops(part, curves.judged, curves.about), training_folder(task)
         train(task.settings, source, folder, command, said=partial(_steps, task, stepped))
@@ -89,6 +93,13 @@ def _do(task: Task, curves: Curves, missing: list[str], command: str, stepped: S
         spent = Spent(task.shown, _pace(folder), time.monotonic() - began)
     keep(task, found, spent)
     return found
+
+
+def _peer(name: str, part: LabelledCrops, judged: LabelledCrops, settings: TrainSettings) -> NDArray[np.int64]:
+    """Classes (n,) that a simple classifier gives the judged crops after learning from `part`."""
+    if name == HOG:
+        return hog_predictions(part, judged)
+    return radial_predictions(part, judged, settings.augment, settings.seed)
 
 
 def _predicted(network: CellNet, images: Pixels, pixels: int, symmetries: int) -> NDArray[np.int64]:
