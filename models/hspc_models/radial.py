@@ -100,7 +100,7 @@ class RingReader(nn.Module):
             size = (self.rings.edge, self.rings.edge)
             if pictures.shape[-2:] != size:
                 pictures = functional.interpolate(pictures.unsqueeze(1), size=size, mode="bilinear").squeeze(1)
-            moved = shifted(pictures.float(), 25)
+            moved = shifted(pictures.float())
             return self.read(self.rings(torch.cat(moved)).view(len(moved), len(pictures), FEATURES))
 
 
@@ -124,19 +124,17 @@ def radial_features(images: Pixels) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-def shifted(pictures: Tensor, positions: int) -> list[Tensor]:
-    """Pictures (n, S, S) moved by whole pixels, up to a twentieth of the edge each way; the edge is mirrored.
-
-    The first is the pictures as they are. `positions` is 1, 9 or 25: three or five places each way.
-    """
+def shifted(pictures: Tensor) -> list[Tensor]:
+    """Pictures (n, S, S) at 25 places: moved by whole pixels, up to a twentieth of the edge each way, edge mirrored."""
     edge = pictures.shape[-1]
     most = max(1, round(edge / 20))
-    places: dict[int, list[float]] = {1: [0], 9: [-most, 0, most], 25: [-most, -(most / 2), 0, most / 2, most]}
-    steps = places[positions]
-    moves = [(round(down), round(across)) for down in steps for across in steps]
-    moves.sort(key=lambda move: abs(move[0]) + abs(move[1]))
+    steps = [round(most * share) for share in (-1, -0.5, 0, 0.5, 1)]
     padded = functional.pad(pictures.unsqueeze(1), (most,) * 4, mode="reflect").squeeze(1)
-    return [padded[:, most + down : most + down + edge, most + across : most + across + edge] for down, across in moves]
+    return [
+        padded[:, most + down : most + down + edge, most + across : most + across + edge]
+        for down in steps
+        for across in steps
+    ]
 
 
 @lru_cache(maxsize=4)

@@ -44,6 +44,20 @@ def test_noise_and_slope_are_as_strong_as_asked():
     assert 0.3 < sloped.abs().max() <= 0.6
 
 
+def test_focus_softens_some_pictures_and_sharpens_others():
+    sharp = torch.randn(200, 1, 40, 40, generator=generator(3))
+    seen = augment(sharp, AugmentSettings(shift_px=0, slope=0, noise=0, focus=0.5), generator())
+
+    def fine(pictures):
+        return (pictures[..., 1:] - pictures[..., :-1]).square().mean(dim=(1, 2, 3))
+
+    change = fine(seen) / fine(sharp)
+    assert (change < 0.8).sum() > 40 and (change > 1.2).sum() > 40
+    assert change.min() > 0.2 and change.max() < 2.5
+    flat = torch.full((3, 1, 40, 40), 2.0)
+    torch.testing.assert_close(augment(flat, AugmentSettings(shift_px=0, slope=0, noise=0, focus=1), generator()), flat)
+
+
 def letters(n):
     """An F, which no turn and no mirror brings to itself."""
     pictures = torch.zeros(n, 1, 33, 33)
