@@ -24,6 +24,7 @@ from hspc_live.recording.layout import json_line
 from hspc_live.recording.stream import Stream, new_column
 
 VERSION: Final = ("v110", "v110")
+PAGE_BYTES: Final = 4096
 """Of HDF5's file format. Not "latest": SWMR needs no newer one, and older readers can still open it."""
 
 ROOM_BYTES: Final = 128 << 10
@@ -50,7 +51,9 @@ class LiveFile:
         """
         try:
             _try_room(path)
-            file = h5py.File(path, "x", libver=VERSION)
+            # In pages of the kernel's size no header lies across two of them: a kill may fall between the copies of two
+            # pages, and half a header is none.
+            file = h5py.File(path, "x", libver=VERSION, fs_strategy="page", fs_page_size=PAGE_BYTES)
         except FileExistsError as error:
             raise OutputError(f"{path} exists already: choose another name, or move it away") from error
         except OSError as error:
