@@ -48,7 +48,7 @@ def radial_predictions(
     """Classes (n,) of the crops of `test` after fitting on `train` (same names, same order)."""
     reader = fit_reader(train, settings, seed)
     with torch.inference_mode():
-        parts = [reader(part[:, 0]) for part in pictures(test.images).split(_AT_ONCE)]
+        parts = [reader(part[:, 0]) for part in torch.split(pictures(test.images), _AT_ONCE)]
     return np.asarray(torch.cat(parts).argmax(dim=1).numpy(), np.int64)
 
 
