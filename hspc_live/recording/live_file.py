@@ -21,14 +21,12 @@ import numpy as np
 
 from hspc_live.core.errors import OutputError, RecordingError
 from hspc_live.recording.layout import json_line
+from hspc_live.recording.room import MARGIN_BYTES, Room
 from hspc_live.recording.stream import Stream, new_column
 
 VERSION: Final = ("v110", "v110")
 PAGE_BYTES: Final = 4096
 """Of HDF5's file format. Not "latest": SWMR needs no newer one, and older readers can still open it."""
-
-ROOM_BYTES: Final = 128 << 10
-"""A recording of nothing needs less."""
 
 LINES: Final = ("notes", "ledger")
 """Streams that every file of ours has: JSON lines as bytes."""
@@ -39,6 +37,7 @@ class LiveFile:
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self._file = file
+        self._room = Room(file.id.get_vfd_handle(), path)
         self.path = path
         self.streams: dict[str, Stream] = {}
 
@@ -78,7 +77,7 @@ class LiveFile:
 
     def stream(self, name: str, datasets: Mapping[str, h5py.Dataset]) -> None:
         """Datasets that grow together, under a name."""
-        self.streams[name] = Stream(datasets, self._fail)
+        self.streams[name] = Stream(datasets, self._take, self._fail)
 
     @property
     def open(self) -> bool:
@@ -97,7 +96,7 @@ class LiveFile:
         """Bring everything to the file; returns the rows of each stream that now survive a crash of this program.
 
         `fill_in` changes rows that are written already. Raises RecordingError when the file system refuses (a full
-        disk); what was acknowledged before stays readable.
+        disk): then the file is closed, and what was acknowledged before stays readable.
         """
         try:
             for stream in self.streams.values():
@@ -109,9 +108,20 @@ class LiveFile:
             committed = self._file["hspc/committed"]
             committed[:] = list(counts.values())
             committed.flush()
+            self._room.flushed()
         except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
             self._fail(error)
         return counts
+
+    def _take(self, n_bytes: int) -> None:
+        """Set room aside for rows that are to be written; where there is none, the file ends here, still whole."""
+        try:
+            self._room.take(n_bytes)
+        except OSError as error:
+            self._close({"full": True}, {})  # there was room for this in what was taken before
+            raise RecordingError(
+                f"{self.path} could not be written on ({error.strerror}): is the disk full?"
+            ) from error
 
     def _fail(self, error: OSError | RuntimeError) -> NoReturn:
         """Leave the file as it is, and say why."""
@@ -123,16 +133,22 @@ class LiveFile:
 
         Flush first. Raises RecordingError where that cannot be written.
         """
+        said = None if summary is None else json.dumps(summary, ensure_ascii=False)
+        self._take(sum(len(str(text).encode()) for text in (said, *whole.values(), *root.values())))
+        self._close(whole, root, said)
+
+    def _close(self, whole: Mapping[str, Any], root: Mapping[str, Any], summary: str | None = None) -> None:
         file = self._file
         try:
             file.close()
             file = h5py.File(self.path, "r+", libver=VERSION)
             file.attrs.update(root)
             if summary is not None:
-                file["hspc/summary"] = json.dumps(summary, ensure_ascii=False)
+                file["hspc/summary"] = summary
             file["hspc"].attrs.update(whole)
             file.flush()  # what fails in here can still be abandoned, what fails in `close` cannot
             file.close()
+            self._room.give_back()
         except (OSError, RuntimeError) as error:
             _abandon(file)
             raise RecordingError(f"{self.path} could not be completed ({_why(error)}): is the disk full?") from error
@@ -143,7 +159,7 @@ def _try_room(path: Path) -> None:
     probe = path.open("xb", buffering=0)
     try:
         with probe:
-            probe.write(bytes(ROOM_BYTES))
+            probe.write(bytes(MARGIN_BYTES))
             probe.write(b"end")  # where there was room for a part only, this fails
     finally:
         path.unlink()
@@ -156,7 +172,8 @@ def _abandon(file: h5py.File) -> None:
     the file for one that was left by a crash.
     """
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # ValueError: it is closed already
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        # Memory, where the system gives some: HDF5 cuts a file to whole pages when it closes, and no device can be cut.
+        nowhere = os.memfd_create("abandoned") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, file.id.get_vfd_handle())
         os.close(nowhere)
         file.close()

@@ -18,6 +18,8 @@ from hspc_live.recording.recover import Source
 
 CRASHED: Final = "not closed: the recorder crashed (or still writes); what it had acknowledged is given"
 CHAMBER: Final = "hspc-live-chamber/"
+FULL: Final = "not closed: the disk was full; what had been acknowledged until then is given"
+
 BROKEN_OFF: Final = "not closed: the run was broken off before its ledgers were written"
 
 
@@ -50,6 +52,8 @@ class OwnFile:
         self.closed = bool(self.attributes["closed"])
         if not self.closed and source.crashed:
             self.losses.append(CRASHED)
+        elif self.attributes.get("full", False):
+            self.losses.append(FULL)
         elif not self.closed:
             self.warnings.append(BROKEN_OFF)
         self.classes: tuple[str, ...] = tuple(json.loads(self.attributes.get("classes", "[]")))

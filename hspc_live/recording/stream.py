@@ -18,13 +18,21 @@ BLOCK_BYTES: Final = 4 << 20
 """Rows of one stream held in memory before they are written without waiting for a flush."""
 
 
+PICTURE_BYTES: Final = 8 << 10
+"""What a picture may take beside its pixels: it begins on a whole page and ends within one, and it has an index."""
+
+
 class Stream:
     """One or more datasets that grow together, a block at a time; `rows` counts those written to the file."""
 
     def __init__(
-        self, datasets: Mapping[str, h5py.Dataset], fail: Callable[[OSError | RuntimeError], NoReturn]
+        self,
+        datasets: Mapping[str, h5py.Dataset],
+        take: Callable[[int], None],
+        fail: Callable[[OSError | RuntimeError], NoReturn],
     ) -> None:
-        """`fail` is told of a write that failed, and raises what it means."""
+        """`take` sets room aside for so many bytes, or raises; `fail` is told of a write that failed, and raises."""
+        self._take = take
         self._fail = fail
         # pictures last: should the file be cut short later, a picture is of no use without its number
         self.datasets = dict(sorted(datasets.items(), key=lambda item: item[1].ndim))
@@ -54,6 +62,8 @@ class Stream:
         """Bring the held rows to HDF5 (the file's own flush is still needed)."""
         if not self._held_rows:
             return
+        pictures = sum(dataset.ndim > 1 for dataset in self.datasets.values())
+        self._take(self._held_bytes + PICTURE_BYTES * pictures * self._held_rows)
         end = self.rows + self._held_rows
         try:
             for name, dataset in self.datasets.items():

@@ -211,7 +211,7 @@ def test_without_fields_it_can_be_inspected_but_not_replayed(hspc_live, tmp_path
 def test_a_full_disk_ends_the_recording_and_not_the_run(config, tmp_path):
     """The list is made all the same; the exit code and the summary say that the recording is not whole."""
     out = tmp_path / "full"
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000,) * 2); "
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2_600_000,) * 2); "
     told = [sys.executable, "-c", limit + "from hspc_live.cli import main; sys.argv[0] = 'hspc-live'; main()"]
     done = subprocess.run([*told, "run", str(config), "--out", str(out), "--json"], capture_output=True, text=True)
     assert done.returncode == 10 and "is the disk full?" in done.stderr

@@ -74,7 +74,7 @@ def test_every_acknowledged_row_survives_a_kill(tmp_path, flush_every):
     assert summarise(path)["readable_frames"] == len(frames)
 
 
-@pytest.mark.parametrize("kilobytes", [300, 777, 2000])
+@pytest.mark.parametrize("kilobytes", [1900, 2777, 4000])
 def test_every_acknowledged_row_survives_a_full_disk(tmp_path, kilobytes):
     """What came behind the last acknowledged flush is half written: none of it may be taken for data."""
     path = tmp_path / "run.rtdc"

@@ -1,0 +1,79 @@
+"""Room on the disk, set aside before HDF5 writes: a library that finds a disk full half-way may crash the program.
+
+The rows of the run are worth more than the last of them: what does not fit is refused while the file is still whole.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+MARGIN_BYTES: Final = 1 << 20
+"""Beyond the rows: indexes and headers of all datasets, their last chunks, and what closing the file takes."""
+
+KEEP_SIZE: Final = 1
+"""FALLOC_FL_KEEP_SIZE of Linux: blocks are set aside behind the end of the file, which stays where it is."""
+
+_CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""A file system without it: NFS before 4.2, FAT, some of FUSE."""
+
+
+class Room:
+    """Blocks for one growing file.
+
+    `flushed` says that everything given so far is in the file; what was given since then counts as well, because HDF5
+    may hold it in memory.
+    """
+
+    def __init__(self, file: int, path: Path) -> None:
+        """`file` is the descriptor that HDF5 writes to."""
+        self._file = file
+        self._path = path
+        self._given = 0
+
+    def take(self, n_bytes: int) -> None:
+        """Set aside room for `n_bytes` more. Raises OSError where there is none."""
+        end = self._path.stat().st_size
+        wanted = self._given + n_bytes + MARGIN_BYTES
+        _check_limit(end + wanted)
+        if not _allocate(self._file, end, wanted) and shutil.disk_usage(self._path).free < wanted:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._given += n_bytes
+
+    def flushed(self) -> None:
+        """All rows given are in the file."""
+        self._given = 0
+
+    def give_back(self) -> None:
+        """Let go of what was set aside behind the end of the file. The file is closed by now."""
+        os.truncate(self._path, self._path.stat().st_size)
+
+
+def _check_limit(size: int) -> None:
+    """Raise OSError where this process may not make a file so large (`ulimit -f`)."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and size > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+def _allocate(file: int, start: int, length: int) -> bool:
+    """Whether the system sets blocks aside; False where it cannot. Raises OSError where the disk has none left."""
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if libc.fallocate(file, KEEP_SIZE, start, length) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _CANNOT:
+        return False
+    raise OSError(code, os.strerror(code))
