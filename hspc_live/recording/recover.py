@@ -1,15 +1,13 @@
 """What can still be read of a file: whole, cut short, or left open by a crash; and nothing outside it.
 
 HDF5 refuses a file that ends too early, although all that lies before its end can be read. Here such a file is opened
-as if it were complete, and what lies behind its end is told apart by where its chunks lie, because HDF5 would read it
-as zeros.
+as if it were complete (`mended`), and what lies behind its end is told apart by where its chunks lie, because HDF5
+would read it as zeros.
 """
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,46 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.errors import RecordingError
+from hspc_live.recording.mended import Mended, lengthened, without_writer
 
 FILTERS: Final = hdf5plugin.__name__  # importing it registers Zstandard, bitshuffle and the others with HDF5
 MAX_ROWS: Final = 100_000_000
 _CACHE_BYTES: Final = 64 << 20
 _BLOCK_BYTES: Final = 8 << 20
-_ENDLESS: Final = 1 << 48
-
-
-class _Padded(io.RawIOBase):
-    """A file that goes on with zeros behind its end, so that HDF5 accepts one that was cut short."""
-
-    def __init__(self, path: Path) -> None:
-        self._raw = path.open("rb")
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: _ENDLESS}[whence]
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        self._raw.seek(self._at)
-        got = self._raw.readinto(view)
-        view[got:] = bytes(len(view) - got)
-        self._at += len(view)
-        return len(view)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
 
 
 class Source:
@@ -68,7 +32,7 @@ class Source:
         self.path = path
         self.truncated = False
         self.crashed = False
-        self._padded: _Padded | None = None
+        self._mended: Mended | None = None
         try:
             self.size = path.stat().st_size
             with path.open("rb"):
@@ -87,21 +51,20 @@ class Source:
             reason = str(error)
         if "truncated file" in reason:
             self.truncated = True
-            self._padded = _Padded(self.path)
-            try:
-                return h5py.File(self._padded, "r", **cache)
-            except (OSError, KeyError, RuntimeError, ValueError) as error:
-                self._padded.close()
-                raise RecordingError(
-                    f"{self.path} was cut short before anything that can be read ({error}): take another copy of it"
-                ) from error
+            return self._open_mended(lengthened, "was cut short before anything that can be read", cache)
         if "h5clear" in reason or "already open for" in reason:
             self.crashed = True
-            try:
-                return h5py.File(self.path, "r", locking=False, swmr=True, **cache)
-            except OSError as error:
-                raise RecordingError(f"{self.path} was left open by a crash and cannot be read: {error}") from error
+            return self._open_mended(without_writer, "was left open by a crash and cannot be read", cache)
         raise RecordingError(f"{self.path} is not an HDF5 file, or its beginning is damaged ({reason})")
+
+    def _open_mended(self, mend: Callable[[Path], Mended], otherwise: str, cache: dict[str, Any]) -> h5py.File:
+        try:
+            self._mended = mend(self.path)
+            return h5py.File(self._mended, "r", **cache)
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            if self._mended is not None:
+                self._mended.close()
+            raise RecordingError(f"{self.path} {otherwise} ({error}): take another copy of it") from error
 
     def dataset(self, name: str) -> h5py.Dataset | None:
         """The dataset at `name`, or None. Raises RecordingError where the path leads out of the file."""
@@ -204,8 +167,8 @@ class Source:
         """Let go of the file; harmless when called twice."""
         if self.file:
             self.file.close()
-        if self._padded is not None:
-            self._padded.close()
+        if self._mended is not None:
+            self._mended.close()
 
 
 class Pictures:
