@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,11 +38,13 @@ def sizes(
 ) -> None:
     """Compare cell diameters between classes: mean ± SEM, box plot, one-way ANOVA, t tests; pictures with --out."""
     found = read_sizes(sources or [], _groups(group or [], bool(sources)), min_score)
-    comparison = compare_sizes(found.diameters_um, test)
+    compared = compare_sizes(found.diameters_um, test)
+    comparison = replace(compared, remarks=(*found.missing, *compared.remarks))  # said on the picture, too
     result: dict[str, Any] = {
         "source": found.source,
         **comparison.to_json(),
         "left_out": dict(sorted(found.left_out.items())),
+        "missing": found.missing,
         "unreadable": found.failures,
     }
     files: list[Path] = []

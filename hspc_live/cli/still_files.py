@@ -7,6 +7,7 @@ file itself says: anything else in its place, an input or outlines drawn by hand
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ class StillFiles:
             folder: software for folder, software in ((labels, LABELS), (overlay, OVERLAY)) if folder is not None
         }
         self._labels, self._overlay = labels, overlay
+        self._written: set[Path] = set()
         if not self._kinds:
             return
         if labels is not None and overlay is not None and os.path.realpath(labels) == os.path.realpath(overlay):
@@ -72,13 +74,25 @@ class StillFiles:
         path = _of(self._labels, file)
         try:
             with path.open("xb") as out:
+                self._written.add(path)
                 out.write(png.signed(cv2.imencode(".png", labels)[1].tobytes(), LABELS))
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
     def overlay_of(self, file: Path) -> Path | None:
         """Where the overlay of `file` goes, None where none are wanted."""
-        return None if self._overlay is None else _of(self._overlay, file)
+        if self._overlay is None:
+            return None
+        path = _of(self._overlay, file)
+        self._written.add(path)
+        return path
+
+    def withdraw(self, file: Path) -> None:
+        """Remove what this run has written for `file`, whole or in part: not all of it could be."""
+        for folder in self._kinds:
+            if (path := _of(folder, file)) in self._written:
+                with contextlib.suppress(OSError):  # the same fault that kept it from being written, and that is said
+                    path.unlink(missing_ok=True)
 
     def _earlier(self) -> Iterator[tuple[Path, str]]:
         """Files that lie where this run would write, and what they must say of themselves."""
@@ -87,6 +101,14 @@ class StillFiles:
                 path = _of(folder, file)
                 if os.path.lexists(path):
                     yield path, software
+
+
+def own(file: Path) -> bool:
+    """Whether `segment` wrote this file: a label image or an overlay, and no picture to find cells in."""
+    try:
+        return png.made_by(file) in (LABELS, OVERLAY)
+    except OSError:  # whoever reads it says so
+        return False
 
 
 def _of(folder: Path, file: Path) -> Path:

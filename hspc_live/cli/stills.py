@@ -22,7 +22,7 @@ from rich.table import Table
 
 from hspc_live.cli.options import Json
 from hspc_live.cli.output import emit, error_json, progress, screen
-from hspc_live.cli.still_files import StillFiles
+from hspc_live.cli.still_files import StillFiles, own
 from hspc_live.core.errors import DataLoss, HspcError, ModelError, OutputError, RecordingError, SettingsError
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import Modality
@@ -119,8 +119,9 @@ def segment(
         raise SettingsError(
             f"--um-per-px {um_per_px:g}: a pixel size is a number of µm from {LEAST_UM_PER_PX:g} to {MOST_UM_PER_PX:g}"
         )
-    files = image_files(images)
-    targets = StillFiles(files, labels, overlay)
+    files = image_files(images, _earlier)
+    results = {file for file in files if own(file)}  # named by themselves
+    targets = StillFiles([file for file in files if file not in results], labels, overlay)
     card = None if classify is None else load_card(find_model(classify))
     engine = None if classify is None else open_engine(TorchEager(model=classify))
     cv2.setNumThreads(1)
@@ -131,6 +132,8 @@ def segment(
     first: HspcError | None = None
     for file in files:
         try:
+            if file in results:
+                raise RecordingError(f"{file}: no picture, but what `segment` made of one; give the picture itself")
             image = read_image(file)
             scale = _scale(image, um_per_px, settings)
             result, told, ms = read(image, scale)
@@ -139,18 +142,20 @@ def segment(
                     f"{file}: taken for a {told} image, and model {card.name} knows {card.modality}; use another "
                     "model, or say what it is with --modality"
                 )
-        except (RecordingError, SettingsError, ModelError) as error:  # this image's fault: the others are done
+            _remark(image, result)
+            scores = None if engine is None else _scores(engine, result)
+            targets.write_labels(file, result.labels)
+            if (path := targets.overlay_of(file)) is not None:
+                _draw(path, image, result, scale, engine, scores)
+        except (RecordingError, SettingsError, ModelError, OutputError) as error:  # this image's: the others are done
+            if isinstance(error, OutputError):
+                targets.withdraw(file)
             failed.append({"file": str(file), "error": str(error)})
             first = first or error
             if len(files) > 1:  # of a single file the command's own end says it
                 progress.print(f"error: {error}", style="bold red", markup=False)
             continue
-        _remark(image, result)
-        scores = None if engine is None else _scores(engine, result)
         done.append(_entry(file, image, result, scale, told, engine, scores, ms))
-        targets.write_labels(file, result.labels)
-        if (path := targets.overlay_of(file)) is not None:
-            _draw(path, image, result, scale, engine, scores)
     end = first
     if first is not None and len(files) > 1:
         end = type(first)(f"none of the {len(files)} files could be done")
@@ -163,6 +168,13 @@ def segment(
     if failed:
         names = ", ".join(entry["file"] for entry in failed)
         raise DataLoss(f"{len(failed)} of {len(files)} files could not be done: {names}; the others are done")
+
+
+def _earlier(file: Path) -> bool:
+    """Whether a file in a folder is a result of an earlier run, and so left out, which is said."""
+    if found := own(file):
+        progress.print(f"note: {file}: left out, since an earlier `segment` made it", style="yellow", markup=False)
+    return found
 
 
 def _scale(image: StillImage, asked: float | None, settings: SegmentSettings) -> float:

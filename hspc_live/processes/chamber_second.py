@@ -75,9 +75,9 @@ def pick_targets(
 ) -> tuple[list[StageTarget], dict[str, int]]:
     """Where to send the stage for a pick: the fresh place of every cell that was found again, and still lies alone.
 
-    A fresh place beyond `limits`, the edge of another object nearer than `clear_um` in the fresh picture, or a stage
-    that comes back too far off (`unsteady_um`, as the pictures of the second visit have it) keeps a cell from being
-    picked: how many, by reason, comes second.
+    A fresh place beyond `limits`, the border of the fresh picture or the edge of another object nearer than `clear_um`
+    in it, or a stage that comes back too far off (`unsteady_um`, as the pictures of the second visit have it) keeps a
+    cell from being picked: how many, by reason, comes second. `pictures` are those of `cells`.
     """
     picking, position = settings.picking, as_shown(settings.position, unsteady_um)
     looks = {picture.field: picture.looks for picture in pictures}
@@ -88,19 +88,24 @@ def pick_targets(
             continue
         if not within(cell.x_um, cell.y_um, limits):
             kept_from[LeftOut.OUT_OF_REACH.value] += 1
-        elif position.k_sigma * math.hypot(cell.sd_um, position.repeatability_um) > picking.tolerance_um:
+            continue
+        if position.k_sigma * math.hypot(cell.sd_um, position.repeatability_um) > picking.tolerance_um:
             kept_from[LeftOut.POSITION_UNCERTAIN.value] += 1
-        elif not _alone(cell, looks[cell.visit], picking.clear_um):
+            continue
+        own, others = _around(cell, looks[cell.visit])
+        if own.border_um < picking.clear_um:  # the stage came back elsewhere: who knows what lies beyond
+            kept_from[LeftOut.SURROUNDINGS_UNSEEN.value] += 1
+        elif any(math.dist((own.x_um, own.y_um), (o.x_um, o.y_um)) - o.radius_um < picking.clear_um for o in others):
             kept_from[LeftOut.NEIGHBOUR_TOO_NEAR.value] += 1
         else:
             targets.append(StageTarget(first_number + len(targets), cell.x_um, cell.y_um, cell.cell))
     return targets, dict(sorted(kept_from.items()))
 
 
-def _alone(cell: Revisited, looks: Sequence[Look], clear_um: float) -> bool:
-    here = (cell.x_um, cell.y_um)
-    others = (look for look in looks if (look.x_um, look.y_um) != here)
-    return all(math.dist(here, (look.x_um, look.y_um)) - look.radius_um >= clear_um for look in others)
+def _around(cell: Revisited, looks: Sequence[Look]) -> tuple[Look, list[Look]]:
+    """The look at the cell in its fresh picture, whose place the cell has, and those at everything else there."""
+    own = next(look for look in looks if (look.x_um, look.y_um) == (cell.x_um, cell.y_um))
+    return own, [look for look in looks if look is not own]
 
 
 def report(found: Revisit) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ SUFFIXES = (".png", ".tif", ".tiff")
 _PNG_HEADER = ">IIBB"  # of the first chunk: width, height, bits a sample, kind of colour (0 is grey)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_COUNTS = 65_535
+TURNED = "the file says that white is 0 in it (WhiteIsZero): turned round, so that more light is a larger number"
 _UM = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "": 1.0}  # OME's default is µm
 
 
@@ -42,15 +44,16 @@ class StillImage:
     note: str | None = None
 
 
-def image_files(paths: list[Path]) -> list[Path]:
+def image_files(paths: list[Path], leave_out: Callable[[Path], bool] = lambda _: False) -> list[Path]:
     """The files among `paths`; a folder stands for its PNG and TIFF files, by name.
 
-    Hidden files are left out, and so is a file named twice. What cannot be read is kept, and reading it says so: a path
-    that does not exist, a link that leads nowhere, a folder that is closed or without any picture.
+    Hidden files are left out, so is a file named twice, and in folders whatever `leave_out` says of. What cannot be
+    read is kept, and reading it says so: a path that does not exist, a link that leads nowhere, a folder that is closed
+    or without any picture.
     """
     files: list[Path] = []
     for path in paths:
-        files += _inside(path) or [path]
+        files += [file for file in _inside(path) if not leave_out(file)] or [path]
     return list({os.path.realpath(file): file for file in files}.values())
 
 
@@ -72,23 +75,24 @@ def read_image(path: Path) -> StillImage:
             os.listdir(path)
         except OSError as error:
             raise RecordingError(f"{path}: the folder cannot be read: {error.strerror}") from error
-        raise RecordingError(f"{path}: no PNG or TIFF file in this folder; name the files, or another folder")
+        raise RecordingError(f"{path}: no picture in this folder, PNG or TIFF; name the files, or another folder")
     try:
         with path.open("rb") as file:
             head = file.read(8)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
-    um_per_px = None
+    um_per_px, turned = None, False
     if head.startswith(png.SIGNATURE):
         array = _png(path)
     elif head.startswith(_TIFF):
-        array, um_per_px = _tiff(path)
+        array, um_per_px, turned = _tiff(path)
     elif not head:
         raise RecordingError(f"{path}: the file is empty; copy it again from where it came from")
     else:
         raise RecordingError(f"{path}: neither PNG nor TIFF inside, whatever its name says; save it as one of these")
-    pixels, note = _grey(np.asarray(array), path)
-    return StillImage(path, pixels, um_per_px, note)
+    pixels, converted = _grey(np.asarray(array), path)
+    notes = [*([TURNED] if turned else []), *([converted] if converted else [])]
+    return StillImage(path, pixels, um_per_px, "; ".join(notes) or None)
 
 
 def _png(path: Path) -> NDArray[Any]:
@@ -113,8 +117,8 @@ def _png(path: Path) -> NDArray[Any]:
     return np.asarray(array)
 
 
-def _tiff(path: Path) -> tuple[NDArray[Any], float | None]:
-    """The one page of a TIFF file and its pixel size."""
+def _tiff(path: Path) -> tuple[NDArray[Any], float | None, bool]:
+    """The one page of a TIFF file, its pixel size, and whether it was turned round to have black as 0."""
     try:
         with tifffile.TiffFile(path) as file:
             pages = len(file.pages)
@@ -137,7 +141,7 @@ def _tiff(path: Path) -> tuple[NDArray[Any], float | None]:
                 array = np.moveaxis(array, 0, -1)  # colours as planes, one after the other
             if array.ndim == 3 and not page.extrasamples:  # the last is no alpha: it has to agree like the others
                 array = array[:, :, [*range(array.shape[2]), *[0] * (3 - array.shape[2])]]
-            return array, um_per_px
+            return array, um_per_px, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     # tifffile raises whatever the broken place raises: its own, struct's, zlib's (ValueError), imagecodecs missing
     except (
         tifffile.TiffFileError,
@@ -159,20 +163,33 @@ def _decoded(page: tifffile.TiffPage, path: Path) -> NDArray[Any]:
 
     tifffile reads LZW, JPEG and their like only with a further package, so OpenCV does where it can.
     """
+    inverse = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    shown = False  # in the colours of a palette, if there is one
     try:
         array = page.asarray()
     except ValueError as error:
-        read = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if "imagecodecs" in str(error) else None
+        read = _by_opencv(page, path) if "imagecodecs" in str(error) else None
         if read is None or read.shape[:2] != page.shape[:2]:
             raise
-        return np.asarray(read)
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        array, shown = np.asarray(read), True
+    if inverse:
         if array.dtype.kind != "u":
             raise RecordingError(f"{path}: {array.dtype} pixels with white as 0; save it as 8 or 16 bits")
         array = np.invert(array)
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None and not shown:
         array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)  # what is shown, not its number
     return np.asarray(array)
+
+
+def _by_opencv(page: tifffile.TiffPage, path: Path) -> NDArray[Any] | None:
+    """The page as OpenCV reads it, None where it cannot; where white is 0, it still is."""
+    data = np.fromfile(path, np.uint8)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        # OpenCV would turn 8 bits round and leave 16 as they are: told that black is 0, it leaves both
+        place = page.tags["PhotometricInterpretation"].valueoffset
+        black = struct.pack(f"{page.parent.byteorder}H", tifffile.PHOTOMETRIC.MINISBLACK)
+        data[place : place + len(black)] = np.frombuffer(black, np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
 
 
 def _ome_scale(xml: str | None, path: Path) -> float | None:

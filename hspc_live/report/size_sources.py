@@ -32,12 +32,15 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 class Sizes:
     """Diameters by class. `left_out` counts cells, by reason; `known` are the classes of models, in their order.
 
-    `failures` are files that could not be read, in words; `simulated` is True once any cell came from the twin.
+    `failures` are files that could not be read, in words; `missing` are images that the run of `segment` behind a file
+    could not do, in words: their cells are missing from every figure. `simulated` is True once any cell came from the
+    twin.
     """
 
     diameters_um: dict[str, list[float]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     simulated: bool = False
     known: dict[str, None] = field(default_factory=dict)
@@ -150,16 +153,22 @@ def _cell(
 
 def _segmented(path: Path, name: str | None, min_score: float, sizes: Sizes) -> None:
     try:
-        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+        segmented = json.loads(path.read_text(encoding="utf-8"))
+        images = segmented["images"]
         # all of it is read before any of it is taken, so that a broken file leaves nothing behind
         rows = [
             (_class_of(path, image, cell), cell["accepted"], _number(cell["diameter_um"]), dict(cell.get("scores", {})))
             for image in images
             for cell in image.get("cells", ())
         ]
+        failed = [str(image["file"]) for image in segmented.get("failed", ())]
         best = [max(map(float, scores.values()), default=math.inf) for *_, scores in rows]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordingError(f"{path} is not what `hspc-live segment --json` writes: {error!r}") from error
+    if failed:
+        names = ", ".join(Path(file).name for file in failed[:3]) + (", …" if len(failed) > 3 else "")
+        several = f"{len(failed)} image" + "s" * (len(failed) > 1)
+        sizes.missing.append(f"{path.name}: without the cells of {several} that `segment` could not do ({names})")
     for (group, accepted, diameter_um, scores), score in zip(rows, best, strict=True):
         sizes.known.update(dict.fromkeys(scores))
         if not accepted:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import cv2
 import numpy as np
@@ -10,7 +12,16 @@ import pytest
 import tifffile
 from matplotlib.colors import to_rgb
 
+from hspc_live.cli import still_files
+from hspc_live.core.values import Modality
+from hspc_live.recording.images import read_image
+from hspc_live.report import style
 from hspc_live.report.style import class_colours, new_figure, save
+from hspc_live.settings.schema import TorchEager
+from hspc_live.settings.segment import SegmentSettings
+from hspc_live.stages.field import FieldSegmenter
+from hspc_models.card import find_model, load_card
+from hspc_models.open_engine import open_engine
 
 CELLS = [(80, 90, 18), (220, 80, 22), (330, 210, 16), (100, 250, 20), (250, 300, 24)]
 
@@ -201,6 +212,62 @@ def test_what_no_earlier_run_wrote_is_never_overwritten(hspc_live, folder, tmp_p
     assert (tmp_path / "l" / "others.png").read_bytes() == hand
 
 
+def test_label_images_and_overlays_beside_the_pictures_are_no_pictures(hspc_live, folder, tmp_path):
+    """Run again on the folder that holds both, the same cells come out; a label image that is named is refused."""
+    (folder / "a.png").unlink()
+    again = ("segment", folder, "--um-per-px", 0.25, "--labels", folder, "--json")
+    first = json.loads(hspc_live(*again).out)["images"]
+    assert hspc_live("segment", folder / "b.tif", "--um-per-px", 0.25, "--overlay", tmp_path / "o").code == 0
+    (tmp_path / "o" / "b.png").rename(folder / "overlay.png")
+    for command in (again, (*again[:4], "--json")):
+        said = hspc_live(*command)
+        assert said.code == 0, said.err
+        found = json.loads(said.out)["images"]
+        assert [(image["file"], image["cells"]) for image in found] == [(str(folder / "b.tif"), first[0]["cells"])]
+        assert all(f"{folder / name}: left out" in said.err for name in ("b.png", "overlay.png"))
+    said = hspc_live("segment", folder / "b.tif", folder / "b.png", *again[2:])
+    assert said.code == 10 and "give the picture itself" in said.err
+    assert [entry["file"] for entry in json.loads(said.out)["failed"]] == [str(folder / "b.png")]
+    assert cv2.imread(str(folder / "b.png"), cv2.IMREAD_UNCHANGED).max() == 2
+    (folder / "b.tif").unlink()
+    assert hspc_live(*again).code == 3, "nothing but results in it"
+
+
+@pytest.mark.parametrize("option", ["--labels", "--overlay"])
+def test_what_is_done_is_told_when_a_file_can_no_longer_be_written(hspc_live, folder, tmp_path, monkeypatch, option):
+    """As where the disk fills up in the middle: half a file is removed, and the cells of the others are not lost."""
+    (folder / "b.tif").rename(folder / "0.tif")
+    cv2.imwrite(str(folder / "c.png"), field(CELLS[:3]))
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    signed, saved = still_files.png.signed, style.save
+
+    def no_room_for_five_cells(data, software):
+        if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).max() == 5:
+            raise full
+        return signed(data, software)
+
+    def no_room_for_a(figure, path, software):
+        saved(figure, path, software)
+        if path.name == "a.png":
+            path.write_bytes(path.read_bytes()[:1000])
+            raise full
+
+    if option == "--labels":
+        monkeypatch.setattr(still_files.png, "signed", no_room_for_five_cells)
+    else:
+        monkeypatch.setattr(style, "save", no_room_for_a)
+    out = tmp_path / "out"
+    said = hspc_live("segment", folder, "--um-per-px", 0.25, option, out, "--json")
+    assert said.code == 10 and str(out / "a.png") in said.err
+    told = json.loads(said.out)
+    assert [len(image["cells"]) for image in told["images"]] == [2, 3]
+    [failed] = told["failed"]
+    assert failed["file"] == str(folder / "a.png") and "No space left" in failed["error"]
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "c.png"]
+    said = hspc_live("segment", folder / "a.png", "--um-per-px", 0.25, option, out, "--json")
+    assert said.code == 4 and json.loads(said.out)["images"] == []
+
+
 def test_a_figure_of_another_command_is_no_overlay_of_an_earlier_run(hspc_live, folder, tmp_path):
     (tmp_path / "o").mkdir()
     figure = save(new_figure(2.0), tmp_path / "o" / "a.png").read_bytes()
@@ -255,3 +322,31 @@ def test_with_a_model_accepted_cells_have_the_colour_of_their_class(hspc_live, f
     for name, colour in class_colours(("LT-HSC", "ST-HSC", "MPP")).items():
         near = np.abs(picture - 255 * np.array(to_rgb(colour))[::-1]).max(axis=2) < 12
         assert bool(near.sum() > 100) is (name in told), name
+
+
+def test_the_scores_of_each_cell_are_those_of_its_own_crop(hspc_live, folder, tmp_path):
+    """Crops of the same segmentation, put through the model one at a time, whatever batches the command makes."""
+    cells = [*CELLS[:4], (250, 300, 34)]  # the last is too large, and has no scores
+    cv2.imwrite(str(folder / "a.png"), field(cells))
+    said = hspc_live(
+        "segment", folder / "a.png", "--um-per-px", 0.25, "--max-um", 14, "--classify", "twin-lsm", "--json"
+    )
+    assert said.code == 0, said.err
+    told = json.loads(said.out)["images"][0]["cells"]
+    card, engine = load_card(find_model("twin-lsm")), open_engine(TorchEager(model="twin-lsm"))
+    settings = SegmentSettings(max_diameter_um=14.0)
+    result = FieldSegmenter(settings, 0.25, Modality.DIC, card.geometry).field(read_image(folder / "a.png").pixels)
+    crops = iter(result.frame.crops)
+    rows = result.frame.objects[result.whole]
+    assert len(told) == len(rows) == 5 and len(result.frame.crops) == 4
+    for cell, row in zip(told, rows, strict=True):
+        assert (cell["x_px"], cell["y_px"]) == pytest.approx((row["x_um"] / 0.25, row["y_um"] / 0.25), abs=0.01)
+        if not cell["accepted"]:
+            assert "scores" not in cell and "predicted" not in cell
+            continue
+        [scores] = engine.infer(next(crops)[np.newaxis])
+        assert tuple(cell["scores"]) == card.classes
+        assert list(cell["scores"].values()) == pytest.approx(scores.tolist(), abs=2e-4)
+        assert cell["predicted"] == card.classes[int(scores.argmax())]
+    said = [cell["scores"]["MPP"] for cell in told if cell["accepted"]]
+    assert max(said) - min(said) > 0.01, "a wrong order would be seen"

@@ -90,6 +90,22 @@ def test_folders_of_segmented_images_are_classes_unless_a_group_is_named(hspc_li
     assert named["anova"] is None and "nothing to compare" in named["remarks"][-1]
 
 
+def test_images_that_segment_could_not_do_are_said_to_be_missing(hspc_live, tmp_path):
+    """In the JSON, in the table and on the picture: a size of fewer cells than were meant must not pass for all."""
+    path = segmented(tmp_path / "found.json", ("LT/a.png", [(8.0, True), (8.2, True)]), ("MPP/a.png", [(8.5, True)]))
+    assert said_json(hspc_live("sizes", path, "--json"))["missing"] == []
+    told = json.loads(path.read_text()) | {"failed": [{"file": f"LT/{n}.png", "error": "broken"} for n in "bcde"]}
+    path.write_text(json.dumps(told))
+    found = said_json(hspc_live("sizes", path, "--json", "--out", tmp_path / "out"))
+    [words] = found["missing"]
+    assert words.startswith("found.json") and "4 images" in words and "(b.png, c.png, d.png, …)" in words
+    assert words in found["remarks"] and [group["n"] for group in found["groups"]] == [2, 1]
+    assert words in hspc_live("sizes", path).out
+    assert "found.json: without the cells of 4 images" in (tmp_path / "out" / "sizes.svg").read_text(encoding="utf-8")
+    path.write_text(json.dumps(told | {"failed": [{"error": "broken"}]}))
+    assert hspc_live("sizes", path).code == 3
+
+
 def test_segmented_and_classified_cells_go_by_their_predicted_class(hspc_live, tmp_path):
     """The folder says nothing then; classes come in the paper's order, not as they are met."""
     path = tmp_path / "found.json"

@@ -185,7 +185,7 @@ def test_broken_files_are_refused(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     refused(tmp_path / "text.png", "neither PNG nor TIFF")
     refused(tmp_path / "missing.png", "cannot be read")
-    refused(tmp_path, "no PNG or TIFF")
+    refused(tmp_path, "no picture in this folder, PNG or TIFF")
 
 
 def test_a_folder_stands_for_its_pictures(tmp_path):
@@ -197,7 +197,7 @@ def test_a_folder_stands_for_its_pictures(tmp_path):
     (tmp_path / "empty").mkdir()
     found = image_files([tmp_path, tmp_path / "empty", tmp_path / "a.tif"])
     assert [p.name for p in found] == ["a.tif", "b.png", "c.TIFF", "empty"], "hidden files out, none twice"
-    refused(tmp_path / "empty", "no PNG or TIFF")
+    refused(tmp_path / "empty", "no picture in this folder, PNG or TIFF")
 
 
 def test_what_cannot_be_read_in_a_folder_is_not_passed_over(tmp_path):
@@ -246,11 +246,18 @@ def test_compressed_tiff_files_are_read(tmp_path):
     assert np.array_equal(read_image(tiff(tmp_path / "big.tif", GREY16, bigtiff=True)).pixels, GREY16)
 
 
-def test_where_white_is_zero_the_picture_is_turned_round(tmp_path):
-    assert np.array_equal(read_image(tiff(tmp_path / "w.tif", 255 - GREY8, photometric="miniswhite")).pixels, GREY8)
-    assert np.array_equal(
-        read_image(tiff(tmp_path / "v.tif", np.invert(GREY16), photometric="miniswhite")).pixels, GREY16
-    )
+@pytest.mark.parametrize("grey", [GREY8, GREY16], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "LZW"])
+def test_where_white_is_zero_the_picture_is_turned_round_and_that_is_said(tmp_path, grey, packed):
+    path = tiff(tmp_path / "w.tif", np.invert(grey), photometric="miniswhite")
+    if packed:  # which another program than tifffile has to read; none here writes it, so the tag is set afterwards
+        path.write_bytes(cv2.imencode(".tif", np.invert(grey), [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes())
+        with tifffile.TiffFile(path, mode="r+") as file:
+            file.pages[0].tags["PhotometricInterpretation"].overwrite(0)
+    image = read_image(path)
+    assert np.array_equal(image.pixels, grey) and image.pixels.dtype == grey.dtype
+    assert image.note is not None and "white is 0" in image.note and "turned round" in image.note
+    assert read_image(tiff(tmp_path / "b.tif", grey)).note is None
 
 
 @pytest.mark.parametrize(
