@@ -16,6 +16,7 @@ from hspc_live.settings.devices import SimulatedCamera
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.sort import MadePromise, Outlet, PromiseGate, ScoreGate
 from hspc_live.settings.twin import TwinFlowSettings
+from hspc_live.stages.gate import least_best
 from hspc_live.stages.predict import Prediction, PredictionInputs, predict, table_at
 from hspc_live.twin.pulses import read_diary
 from hspc_live.twin.score import Filmed, score_cells, score_sort, wanted_classes
@@ -29,7 +30,7 @@ def predicted(settings: RunSettings, card: Card | None, seconds: float) -> Predi
     if card is None or card.cell_confusion is None or not outlets or not settings.population.prevalence:
         return None
     outlet = outlets[0]
-    threshold = settings.sort.abstain.min_score
+    threshold = least_best(settings.sort.abstain)  # strangers are abstained on, in the table as in the run
     match outlet.gate:
         case ScoreGate(score="corrected"):
             return None  # the card's table is of thresholds on the model's own scores

@@ -175,7 +175,8 @@ class OutletsSection(Section):
 class KnownStrangers(Section):
     """The model's limit of strangeness, filled in when the settings are checked against the model.
 
-    None for a model that has none. At most `wrongly` of known cells are taken for strangers. `basis` is a hash of the
+    None for a model that has none. At most `wrongly` of known cells are taken for strangers; None where the limit was
+    calibrated on fewer looks than are combined, so that nothing is known of that share. `basis` is a hash of the
     model and of how many looks it combines.
     """
 

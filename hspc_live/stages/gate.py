@@ -85,8 +85,18 @@ def doubt(best: float, views: int, abstain: AbstainSettings) -> str | None:
         return "few_views"
     if best < abstain.min_score:
         return "low_score"
-    limit = abstain.known.limit if abstain.known is not None and abstain.strangers != "ignore" else None
+    limit = _stranger_limit(abstain)
     return "stranger" if limit is not None and 1.0 - best > limit else None
+
+
+def least_best(abstain: AbstainSettings) -> float:
+    """The best combined score below which nothing is said of a cell, however often it was looked at (see `doubt`)."""
+    limit = _stranger_limit(abstain)
+    return abstain.min_score if limit is None else max(abstain.min_score, 1.0 - limit)
+
+
+def _stranger_limit(abstain: AbstainSettings) -> float | None:
+    return abstain.known.limit if abstain.known is not None and abstain.strangers != "ignore" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,10 +75,14 @@ def _strangers(abstain: AbstainSettings) -> Iterator[str]:
     if known.limit is None:
         yield "strangers: the model has no limit of strangeness; only sort.abstain.min_score keeps them out"
         return
-    yield (
-        f"strangers: a cell whose best score is below {1.0 - known.limit:.3f} is abstained on; "
-        f"at most {_percent(known.wrongly or 0.0)} of cells of the model's classes are"
-    )
+    said = f"strangers: a cell whose best score is below {1.0 - known.limit:.3f} is abstained on; "
+    if known.wrongly is None:
+        yield said + (
+            "the limit was calibrated on fewer looks of a cell than are combined here (sort.close.views), so how many "
+            "cells of the model's classes are abstained on, too, is not known"
+        )
+    else:
+        yield said + f"at most {_percent(known.wrongly)} of cells of the model's classes are"
 
 
 def _percent(share: float) -> str:

@@ -35,7 +35,7 @@ from hspc_live.settings.sort import (
     ScoreGate,
     ShareSeen,
 )
-from hspc_live.stages.gate import doubt
+from hspc_live.stages.gate import doubt, least_best
 from hspc_models.card import Card, Rate, check_fits
 
 AnyOutlet = TypeVar("AnyOutlet", Outlet, PickOutlet)
@@ -116,15 +116,18 @@ class GateNumbers:
         if recorded and abstain.known is None and abstain.strangers == "auto":
             return abstain.model_copy(update={"strangers": "ignore"})
         limits = self._card.strangers if self._card is not None else None
-        limit = None if limits is None else limits.limits[min(views, len(limits.limits)) - 1]
-        if abstain.strangers == "abstain" and limit is None:
+        of = 0 if limits is None else len(limits.limits)
+        limit = None if limits is None else limits.limits[min(views, of) - 1]
+        if abstain.strangers == "abstain" and (limit is None or views > of):
             name = "the null engine" if self._card is None else f"model {self._card.name}"
             why = "has no limit of strangeness in its card" if limits is None else "was calibrated on too few cells"
-            raise SettingsError(
-                f"sort.abstain.strangers: abstain, but {name} {why}; calibrate it "
-                "(`hspc-live evaluate … --calibrate`), or say auto or ignore"
-            )
-        wrongly = None if limits is None or limit is None else limits.wrongly
+            mend = "calibrate it (`hspc-live evaluate … --calibrate`), or say auto or ignore"
+            if limit is not None:
+                why = f"has a limit for up to {of} looks of a cell, and {views} are combined"
+                mend = f"set sort.close.views to {of}, or say auto: the limit is then taken without its promise"
+            raise SettingsError(f"sort.abstain.strangers: abstain, but {name} {why}; {mend}")
+        # where more looks are combined it still keeps strangers out, but what share of known cells, nobody has counted
+        wrongly = None if limits is None or limit is None or views > of else limits.wrongly
         return abstain.model_copy(update={"known": KnownStrangers(limit=limit, wrongly=wrongly, basis=basis)})
 
     # ---- outlets ---------------------------------------------------------------------------------------------------
@@ -223,17 +226,15 @@ class GateNumbers:
                 "calibrate on cells of every kind that is declared"
             )
         column = card.classes.index(gate.class_name)
-        limit = abstain.known.limit if abstain.known is not None else None
         judged = scores.copy()
         for row, (best, n) in enumerate(zip(scores.max(axis=1).tolist(), looks.tolist(), strict=True)):
             if doubt(best, n, abstain) is not None:
                 judged[row], judged[row, column] = 0.0, -1.0  # abstained on: never the best class, at no threshold
         mix = np.array([*(share * (1.0 - strangers) for share in shares), strangers])
-        # what is abstained on is below both: said so, though it would not pass anyhow
-        floor = max(abstain.min_score, 1.0 - limit) if limit is not None else abstain.min_score
+        # what is abstained on is below the floor: said so, though it would not pass anyhow
         promise = make_promise(
             judged, labels, column, gate.purity, gate.confidence, prevalence=mix, groups=groups,
-            floor=floor,
+            floor=least_best(abstain),
         )  # fmt: skip
         if promise.threshold is None or promise.seen is None or promise.kept is None:
             raise SettingsError(

@@ -310,10 +310,26 @@ def test_corrected_scores_need_a_declared_population(folder):
 
 def test_the_limit_of_strangeness_is_that_of_as_many_looks(folder):
     limits = load_card(folder).strangers.limits
-    for views in (1, 2, 3):
+    for views in (1, 2):
         known = numbers(folder).flow(run(views=views)).sort.abstain.known
-        assert known.limit == limits[min(views, 2) - 1] and known.wrongly == 0.05
+        assert known.limit == limits[views - 1] and known.wrongly == 0.05
     assert numbers(folder).flow(abstaining("ignore")).sort.abstain.known is None
+
+
+def test_a_limit_of_fewer_looks_than_are_combined_claims_nothing(folder):
+    """It still keeps strangers out, the side to err on; but its share of known cells was found for other scores."""
+    settings = numbers(folder).flow(run(views=3))
+    known = settings.sort.abstain.known
+    assert known.limit == load_card(folder).strangers.limits[-1] and known.wrongly is None
+    assert doubt(1.0 - known.limit - 1e-6, 3, settings.sort.abstain) == "stranger"
+    (words,) = stated((), settings.sort.abstain)
+    assert "calibrated on fewer looks" in words and "at most" not in words
+    with pytest.raises(SettingsError, match=r"up to 2 looks of a cell, and 3 are combined; set sort\.close\.views"):
+        numbers(folder).flow(run(views=3).model_copy(update={"sort": abstaining("abstain").sort.model_copy(
+            update={"close": CloseSettings(views=3)}
+        )}))  # fmt: skip
+    # a run that has been keeps what it was judged by
+    assert numbers(folder).flow(settings, recorded=True) == settings
 
 
 def test_a_recording_of_before_there_was_a_limit_is_replayed_without_one(folder):
