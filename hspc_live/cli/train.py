@@ -18,7 +18,7 @@ from hspc_live.cli.tables import facts
 from hspc_live.core.errors import SettingsError
 from hspc_live.report.ablation_report import write_ablation
 from hspc_live.report.folds_report import write_folds
-from hspc_live.report.page import metrics_text
+from hspc_live.report.page import PAGE, metrics_text
 from hspc_live.report.training_report import write_training
 
 if TYPE_CHECKING:  # importing torch takes a second, which no other command here need wait for
@@ -87,7 +87,7 @@ def train(
 
 
 def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
-    from hspc_models.finish import finish, finish_refit, judge_held_out
+    from hspc_models.finish import done_before, finish, finish_refit, finished, judge_held_out
     from hspc_models.sources import open_source, open_whole
     from hspc_models.train import HELD_OUT, prepare
     from hspc_models.train import train as run
@@ -96,7 +96,14 @@ def _train(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] |
     source = open_source(settings)
     for remark in source.remarks:
         progress.print(remark, markup=False)
-    if not (isinstance(settings.source, FileSource) and settings.source.refit):
+    refit = isinstance(settings.source, FileSource) and settings.source.refit
+    if finished(out) is not None:
+        if not _first():
+            return None
+        if not (out / PAGE).exists():  # a kill kept it from being written; else `run` refuses to train once more
+            done = done_before(out, settings, open_whole(settings) if refit else source)
+            return None if done is None else _with_page(settings, out, done)
+    if not refit:
         with _Bar(settings) as bar:
             first = run(settings, source, out, command, said=bar.step)
         return _with_page(settings, out, finish(out, settings)) if first else None
@@ -125,13 +132,16 @@ def _with_page(settings: TrainSettings, out: Path, report: dict[str, Any]) -> di
 
 def _ablate(settings: TrainSettings, out: Path, command: str) -> dict[str, Any] | None:
     """What turning and mirroring crops does to the figure: in DIC it turns the shear, which the microscope does not."""
-    from hspc_models.ablation import compare_variants, done_before, own_variant, variants
+    from hspc_models.ablation import compare_variants, own_variant, variants
+    from hspc_models.finish import done_before
     from hspc_models.sources import open_source
 
     source = open_source(settings)
     both = {}
     for name, changed in variants(settings).items():
-        report = done_before(out / name, changed, source) or _train(changed, out / name, f"{command} --ablation")
+        report = done_before(out / name, changed, source)
+        if report is None or not (out / name / PAGE).exists():
+            report = _train(changed, out / name, f"{command} --ablation")
         if report is not None:
             both[name] = report["validation"]
     if not _first():
@@ -159,6 +169,8 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
     files = write_folds(out, f"{settings.name} {settings.version}", settings.classes, json.loads(metrics_text(found)))
     ours, resnet, hog, radial = (found[name] for name in (NETWORK, RESNET, HOG, RADIAL))
     return {
+        "model_dir": None,  # none of the folds' models is the one to ship
+        "model_dirs": [str(out / f"fold-{number + 1}") for number in range(folds)],
         "validation": {
             "balanced_accuracy": ours["balanced_accuracy"]["value"],
             "balanced_accuracy_interval": [ours["balanced_accuracy"]["low"], ours["balanced_accuracy"]["high"]],
@@ -179,7 +191,7 @@ def _cross_validate(settings: TrainSettings, folds: int, out: Path, command: str
 def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     validation = result["validation"]
     low, high = validation["balanced_accuracy_interval"]
-    yield "model", result["model_dir"]
+    yield "model", result["model_dir"] or f"one for each fold, in {Path(result['model_dirs'][0]).parent}"
     yield "balanced accuracy", f"{validation['balanced_accuracy']:.3f} (95 %: {low:.3f} to {high:.3f})"
     yield "macro F1", f"{validation['macro_f1']:.3f}"
     yield "HOG + logistic regression", f"{validation['hog_balanced_accuracy']:.3f}"

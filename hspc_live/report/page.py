@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,9 @@ def write_page(
     paths = [folder / METRICS, folder / PAGE]
     try:
         for path, content in zip(paths, (text, html), strict=True):
-            path.write_text(content, encoding="utf-8")
+            partial = path.with_name(path.name + ".partial")  # a kill leaves a whole file or none
+            partial.write_text(content, encoding="utf-8")
+            os.replace(partial, path)
     except OSError as error:
         raise OutputError(f"{folder}: the report cannot be written: {error.strerror or error}") from error
     return paths

@@ -13,13 +13,11 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hspc_live.core.errors import OutputError
 from hspc_live.core.values import Pixels
-from hspc_models.card import load_card, load_network
+from hspc_models.card import load_network
 from hspc_models.compare import compare_models
 from hspc_models.dataset import LabelledCrops
 from hspc_models.evaluate import logits
-from hspc_models.finish import finished
 from hspc_models.judged import independent_units
 from hspc_models.metrics import judge
 from hspc_models.sources import CropSource
@@ -50,22 +48,6 @@ def variants(settings: TrainSettings) -> dict[str, TrainSettings]:
 def own_variant(settings: TrainSettings) -> str:
     """Which of the two the settings' own augmentation is nearer to."""
     return AS_TAKEN if settings.augment.turn == "none" and not settings.augment.flip else TURNED
-
-
-def done_before(folder: Path, settings: TrainSettings, source: CropSource) -> dict[str, Any] | None:
-    """The figures of a variant that an earlier start finished in `folder`; None where there is none.
-
-    Raises OutputError for a model of other crops or settings, as far as its card tells: it may have learnt from the
-    cells that are to judge both.
-    """
-    report = finished(folder)
-    if report is None:
-        return None
-    card = load_card(folder)
-    was = (card.training.data, card.training.seed, card.training.epochs, card.classes)
-    if was != (source.about, settings.seed, settings.epochs, settings.classes):
-        raise OutputError(f"{folder}: holds a model of other settings or other data; choose another folder")
-    return report
 
 
 def compare_variants(out: Path, settings: TrainSettings, source: CropSource) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A training run on disk, so that it goes on after a kill as if nothing had happened.
 
 Everything lies in one safetensors file: weights, their running average, the optimiser's state, and as metadata what has
-been logged. It is replaced whole, so a kill in the middle of writing leaves the one before.
+been logged. It is replaced whole, so a kill in the middle of writing leaves the one before. When the training is done
+it is thrown away, but for the hash of what the run was started with, which stays beside the model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from hspc_live.core.errors import OutputError
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+IDENTITY_FILE = "identity.json"
 
 
 def save_checkpoint(
@@ -84,3 +86,29 @@ def load_checkpoint(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     log: list[dict[str, Any]] = json.loads(metadata["log"])
     return log
+
+
+def end_checkpoint(folder: Path) -> None:
+    """Throw away the checkpoint of a training that is done; its identity stays. Raises OutputError."""
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            same = (file.metadata() or {}).get("identity")
+        partial = folder / (IDENTITY_FILE + ".partial")
+        partial.write_text(json.dumps({"identity": same}) + "\n", encoding="utf-8")
+        os.replace(partial, folder / IDENTITY_FILE)
+        path.unlink(missing_ok=True)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise OutputError(f"{path}: the training cannot be ended: {error}") from error
+
+
+def ended_identity(folder: Path) -> str | None:
+    """The identity of the run whose model lies finished in `folder`; None where it is not known. Raises OutputError."""
+    path = folder / IDENTITY_FILE
+    try:
+        found: str | None = json.loads(path.read_text(encoding="utf-8"))["identity"] if path.exists() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path}: cannot be read ({error}); choose another folder") from error
+    return found

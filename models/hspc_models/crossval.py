@@ -6,6 +6,7 @@ Started again after a kill, it goes on: folds that are done keep their predictio
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 
 from hspc_live.core.errors import OutputError
 from hspc_models.ceiling import believed_ceiling
-from hspc_models.checkpoint import CHECKPOINT_FILE
+from hspc_models.checkpoint import end_checkpoint
 from hspc_models.journal import Progress
 from hspc_models.metrics import judge
 from hspc_models.peers import HOG, NETWORK, RADIAL, RESNET, held_out_predictions
 from hspc_models.sources import FiledCrops, open_folds
-from hspc_models.train import train
+from hspc_models.train import identity, train
 from hspc_models.train_settings import TrainSettings
 
 PREDICTIONS = "predictions.npz"
@@ -43,12 +44,13 @@ def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, sai
     folds = []
     for number, (source, rows) in enumerate(sources):
         folder = out / f"fold-{number + 1}"
-        found = _done(folder, source)
+        same = identity(settings, source)
+        found = _done(folder, same)
         if found is None:
             first = train(settings, source, folder, command, said=partial(said, number))
             if not first:
                 continue
-            found = _predict(folder, source, settings)
+            found = _predict(folder, source, settings, same)
         truth = source.test().labels
         labels[rows] = truth
         for name, mine in found.items():
@@ -68,20 +70,26 @@ def cross_validate(settings: TrainSettings, k: int, out: Path, command: str, sai
     return report
 
 
-def _predict(folder: Path, source: FiledCrops, settings: TrainSettings) -> dict[str, NDArray[np.int64]]:
+def _predict(folder: Path, source: FiledCrops, settings: TrainSettings, same: str) -> dict[str, NDArray[np.int64]]:
     found = held_out_predictions(folder, source, settings)
-    arrays: dict[str, Any] = {"fingerprint": source.fingerprint, **found}
-    np.savez(folder / PREDICTIONS, **arrays)
-    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    arrays: dict[str, Any] = {"identity": same, **found}
+    partial = folder / f"{PREDICTIONS}.partial.npz"
+    np.savez(partial, **arrays)
+    os.replace(partial, folder / PREDICTIONS)
+    end_checkpoint(folder)
     return found
 
 
-def _done(folder: Path, source: FiledCrops) -> dict[str, NDArray[np.int64]] | None:
-    """The predictions of a fold that an earlier start has finished. Raises OutputError for those of other crops."""
+def _done(folder: Path, same: str) -> dict[str, NDArray[np.int64]] | None:
+    """The predictions of a fold that an earlier start has finished.
+
+    Raises OutputError for those of other settings or other crops: figures of folds trained differently are no figure.
+    """
     path = folder / PREDICTIONS
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:
-        if str(file["fingerprint"]) != source.fingerprint:
-            raise OutputError(f"{path}: belongs to other crops; choose another folder")
+        if "identity" not in file or str(file["identity"]) != same:
+            raise OutputError(f"{path}: belongs to other settings or other crops; choose another folder")
+        end_checkpoint(folder)  # which a kill may have left
         return {name: file[name] for name in (NETWORK, RESNET, HOG, RADIAL)}

@@ -19,16 +19,21 @@ from hspc_models.splits import units_of
 Rows = NDArray[np.int64]
 
 _FEWEST = 2
-"""Crops of each class without which no training can be judged by parts of itself."""
+"""Cells of each class without which no training can be judged by parts of itself, nor have a tutor."""
 
 
 def nested_draws(
-    crops: LabelledCrops, fractions: Sequence[float], seed: int, draw: Literal["cells", "groups"], units: Rows
+    crops: LabelledCrops,
+    fractions: Sequence[float],
+    seed: int,
+    draw: Literal["cells", "groups"],
+    units: Rows,
+    cells: Rows,
 ) -> list[Rows]:
-    """Rows for every one of `fractions`, each ascending. Of "cells" every class gives its share, rounded up to 2 crops.
+    """Rows for every one of `fractions`, each ascending. Of "cells" every class gives its share, rounded up to 2 cells.
 
-    `units` (n,) number what comes together, as `drawing_units` has it. Raises RecordingError where a fraction leaves a
-    class with fewer than two crops.
+    `units` (n,) number what comes together, as `drawing_units` has it of `draw`, and `cells` (n,) as it has of "cells".
+    Raises RecordingError where a fraction leaves a class with fewer than two cells; copies and views of one count once.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(int(units.max()) + 1)
@@ -40,13 +45,14 @@ def nested_draws(
     else:
         drawn = [np.sort(np.concatenate(list(_shares(crops.labels, place, fraction)))) for fraction in fractions]
     for fraction, rows in zip(fractions, drawn, strict=True):
-        counts = np.bincount(crops.labels[rows], minlength=len(crops.names))
-        for name, count in zip(crops.names, counts.tolist(), strict=True):
+        for label, name in enumerate(crops.names):
+            count = len(np.unique(cells[rows[crops.labels[rows] == label]]))
             if count < _FEWEST:
                 what = f"{fraction:g} of the {'groups' if draw == 'groups' else 'crops'}"
                 raise RecordingError(
-                    f"{crops.provenance}: {what} holds {count} crops of {name}, and {_FEWEST} are needed; take larger "
-                    "curve.fractions" + (", or draw: cells" if draw == "groups" else ", or add crops")
+                    f"{crops.provenance}: {what} holds {count} crops of {name} (copies and views of one cell count "
+                    f"once), and {_FEWEST} are needed; take larger curve.fractions"
+                    + (", or draw: cells" if draw == "groups" else ", or add crops")
                 )
     return drawn
 
@@ -70,6 +76,8 @@ def _shares(labels: Rows, place: Rows, fraction: float) -> list[Rows]:
         ordered = own[np.argsort(place[own], kind="stable")]
         wanted = min(len(own), max(_FEWEST, round(fraction * len(own))))
         if wanted:
+            second = np.flatnonzero(place[ordered] != place[ordered[0]])[:1]  # views of one cell cannot be parted
+            wanted = max(wanted, *(second + 1).tolist(), 0)
             # the unit that crosses the share comes whole, or views of one cell would be parted
             wanted = int(np.flatnonzero(place[ordered] == place[ordered[wanted - 1]])[-1]) + 1
         found.append(ordered[:wanted])

@@ -75,11 +75,12 @@ def plan(settings: TrainSettings, out: Path) -> Curves:
     judged = source.validation().in_order(settings.classes)
     _claim(out, settings, learnt, judged)
     units = drawing_units(learnt, curve.draw)
+    cells = units if curve.draw == "cells" else drawing_units(learnt, "cells")
     tasks = []
     for repeat in range(curve.repeats):
         seed = settings.seed + _SEEDS_APART * repeat
         for fraction, rows in zip(
-            curve.fractions, nested_draws(learnt, curve.fractions, seed, curve.draw, units), strict=True
+            curve.fractions, nested_draws(learnt, curve.fractions, seed, curve.draw, units, cells), strict=True
         ):
             mine, shown = _part(settings, learnt, rows, seed)
             folder = out / _TRAININGS / f"repeat-{repeat + 1}" / f"fraction-{fraction:g}"

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from hspc_live.core.errors import ModelError
+from hspc_live.core.errors import ModelError, OutputError
 from hspc_models.card import CARD_FILE, load_card, write_card
 from hspc_models.ceiling import believed_ceiling
-from hspc_models.checkpoint import CHECKPOINT_FILE
+from hspc_models.checkpoint import CHECKPOINT_FILE, end_checkpoint, ended_identity
 from hspc_models.evaluate import METRICS_FILE, evaluate
 from hspc_models.metrics import balanced_accuracy, confusion, judge
 from hspc_models.peers import RADIAL, RESNET, held_out_predictions
-from hspc_models.sources import FiledCrops, open_source
+from hspc_models.sources import CropSource, FiledCrops, open_source
+from hspc_models.train import HELD_OUT, identity
 from hspc_models.train_settings import TrainSettings
 
 _PEERS = {"radial_balanced_accuracy": RADIAL, "resnet_balanced_accuracy": RESNET}
@@ -68,7 +69,7 @@ def finish_refit(out: Path, judged: Path, learnt_from: int) -> dict[str, Any]:
     metrics["single_views"]["data"] = words
     _write(out, metrics | {"learnt_from": {"judged": learnt_from - cells, "shipped": learnt_from}})
     report = _closed(out)
-    (judged / CHECKPOINT_FILE).unlink(missing_ok=True)
+    end_checkpoint(judged)
     return report
 
 
@@ -97,8 +98,21 @@ def finished(out: Path) -> dict[str, Any] | None:
     }
 
 
+def done_before(out: Path, settings: TrainSettings, source: CropSource) -> dict[str, Any] | None:
+    """The figures of a model that an earlier start of the same training finished in `out`; None where there is none.
+
+    Raises OutputError for a model of other crops or settings: it may even have learnt from the cells that are to judge.
+    """
+    report = finished(out)
+    if report is not None and ended_identity(out) != identity(settings, source):
+        raise OutputError(f"{out}: holds a model of other settings or other data; choose another folder")
+    if report is not None:
+        end_checkpoint(out / HELD_OUT)  # which a kill may have left
+    return report
+
+
 def _closed(out: Path) -> dict[str, Any]:
-    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    end_checkpoint(out)
     report = finished(out)
     if report is None:
         raise ModelError(f"{out}: the model has vanished while it was judged")

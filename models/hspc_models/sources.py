@@ -272,7 +272,8 @@ def _read(
     """The crops of the classes in `path`, at the model's geometry; and what a person should know of that."""
     everything = read_any(path, group_by=source.group_by, geometry=geometry)
     if str(path) not in everything.provenance:  # what is wrong with it must name the file
-        everything = replace(everything, provenance=f"{path} ({everything.provenance})")
+        of = "" if everything.provenance == path.name else f" ({everything.provenance})"
+        everything = replace(everything, provenance=f"{path}{of}")
     crops, text = fitted(everything.in_order(classes), geometry)
     said = [note.removeprefix(f"{path.name}: ") for note in (*everything.notes, text) if note]
     remarks = [f"{path.name}: {note}" for note in said]

@@ -61,17 +61,19 @@ def train(
     prepare(out)
     with open_place(settings) as place:
         trainee = _trainee(settings, place)
-        identity = _identity(settings, source)
-        lines = load_checkpoint(out, trainee.network, trainee.average, trainee.optimizer, identity)
+        same = identity(settings, source)
+        lines = load_checkpoint(out, trainee.network, trainee.average, trainee.optimizer, same)
         if trainee.network.reader is not None and not lines:
             _fit_reader(trainee, source, settings)
         journal = Journal(out, lines) if place.first else None
         held_out = source.validation() if place.first else None
         validation = held_out.in_order(settings.classes) if held_out is not None and len(held_out) else None
-        learns_from = settings.recipe.tutor if isinstance(settings.recipe, ScratchRecipe) else 0.0
-        tutor = learn_tutor(source.epoch(0), settings.augment, settings.seed) if learns_from else None
-        kept_at = time.monotonic()
         last = min(settings.epochs, epochs or settings.epochs)
+        learns_from = settings.recipe.tutor if isinstance(settings.recipe, ScratchRecipe) else 0.0
+        tutor = None
+        if learns_from and len(lines) < last:
+            tutor = learn_tutor(source.epoch(0), settings.augment, settings.seed)
+        kept_at = time.monotonic()
         for epoch in range(len(lines), last):
             line = _one_epoch(trainee, source, tutor, validation, settings, place, epoch, said)
             if journal is None:
@@ -79,7 +81,7 @@ def train(
             journal.add(line)
             said(Progress(epoch, settings.epochs, 0, 0, line))
             if epoch + 1 == last or time.monotonic() - kept_at >= settings.keep_every_s:
-                save_checkpoint(out, trainee.network, trainee.average, trainee.optimizer, identity, journal.lines)
+                save_checkpoint(out, trainee.network, trainee.average, trainee.optimizer, same, journal.lines)
                 export(out, trainee.average, settings, source.about, journal.lines, command)
                 journal.flush()
                 kept_at = time.monotonic()
@@ -150,8 +152,11 @@ def _start_from(network: CellNet, backbone: str, sha256: str | None) -> None:
     load_backbone(network, folder / load_card(folder).weights.file)
 
 
-def _identity(settings: TrainSettings, source: CropSource) -> str:
-    """What a checkpoint must agree in to be gone on with; neither where the data lie nor how fast this computer is."""
+def identity(settings: TrainSettings, source: CropSource) -> str:
+    """A hash of all that the weights depend on; neither where the data lie nor how fast this computer is.
+
+    A checkpoint must agree in it to be gone on with, a finished model to be taken for that of these settings.
+    """
     same = settings.model_dump_json(
         exclude={"threads": True, "keep_every_s": True, "curve": True, "source": {"data": True, "validation": True}}
     )

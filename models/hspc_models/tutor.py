@@ -12,6 +12,7 @@ what the network is to say of it (Beyer et al. 2022, "a good teacher is patient 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hspc_live.core.errors import RecordingError
 from hspc_live.core.values import Pixels
 from hspc_models.augment import AugmentSettings, augment
 from hspc_models.dataset import LabelledCrops
+from hspc_models.duplicates import find_duplicates
 from hspc_models.network import pictures
 from hspc_models.radial import RingReader, radial_features
 from hspc_models.splits import folds
@@ -74,17 +77,26 @@ class Tutor:
 
 
 def learn_tutor(crops: LabelledCrops, settings: AugmentSettings, seed: int) -> Tutor:
-    """Raises RecordingError where a class has too few crops to part."""
+    """Raises RecordingError where a class has too few crops to part; copies and views of one cell count once."""
     classes = len(crops.names)
+    parts = _parted(crops, seed)
     views = _views(crops, settings, seed)
-    # two at least: a class of one crop is then named for what it is
-    k = max(2, min(_FOLDS, int(np.bincount(crops.labels, minlength=classes).min())))
     fold = np.empty(len(crops), np.int64)
     readers = []
-    for number, (learnt, judged) in enumerate(folds(crops, k, seed, "random")):
+    for number, (learnt, judged) in enumerate(parts):
         fold[judged] = number
         readers.append(_fitted(views, crops, learnt, seed * 100 + number))
     return Tutor(tuple(readers), fold, classes)
+
+
+def _parted(crops: LabelledCrops, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """As many folds as the rarest class allows, two at least and five at most."""
+    duplicates = find_duplicates(crops.images)
+    rarest = int(np.bincount(crops.labels, minlength=len(crops.names)).min())
+    for k in range(min(_FOLDS, rarest), 2, -1):
+        with contextlib.suppress(RecordingError):  # some of its crops come together: fewer folds may do
+            return folds(crops, k, seed, "random", duplicates)
+    return folds(crops, 2, seed, "random", duplicates)
 
 
 def _views(crops: LabelledCrops, settings: AugmentSettings, seed: int) -> Tensor:

@@ -62,6 +62,12 @@ def test_cross_validation_judges_network_and_hog_on_every_crop(crops, tmp_path, 
     again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL)
     assert again.code == 0 and "each fold" in again.out  # what is done is not done again
     assert not list(tmp_path.rglob("checkpoint*"))
+    assert result["model_dir"] is None  # none of them ships
+    assert [load_card(Path(one)).training.crops for one in result["model_dirs"]] == [8, 8]
+    # folds trained otherwise are not pooled with these
+    changed = ("--set", "recipe.weight_decay=0.1")
+    other = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--folds", 2, *SMALL, *changed)
+    assert other.code == 4 and "predictions.npz: belongs to other settings or other crops" in other.err
 
 
 def test_what_ships_learns_from_all_crops_and_says_whose_figures_it_carries(crops, tmp_path, hspc_live):
@@ -80,8 +86,19 @@ def test_what_ships_learns_from_all_crops_and_says_whose_figures_it_carries(crop
     lines = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
     assert all("validation_balanced_accuracy" not in line for line in lines)  # of crops it has learnt from
     assert not list(out.rglob("checkpoint*"))
-    again = hspc_live("train", CONFIG, "--data", crops, "--out", out, "--set", "source.holdout=0.25", *SMALL)
-    assert again.code != 0 and "training is done" in again.err
+    again = ("train", CONFIG, "--data", crops, "--out", out, "--set", "source.holdout=0.25", *SMALL, "--json")
+    told = hspc_live(*again)
+    assert told.code != 0 and "training is done" in told.err
+    # a kill between the end of the training and its page: the same command writes it, and trains nothing
+    weights = (out / "model.safetensors").read_bytes()
+    (out / "report.html").unlink()
+    other = hspc_live(*again, "--set", "recipe.weight_decay=0.1")
+    assert other.code == 4 and "other settings or other data" in other.err and not (out / "report.html").exists()
+    told = hspc_live(*again)
+    assert told.code == 0 and "epoch 1" not in told.err, told.err
+    assert {**json.loads(told.out), "seconds": 0} == {**result, "seconds": 0}
+    report_in(out, "training", "confusion")
+    assert (out / "model.safetensors").read_bytes() == weights
 
 
 @pytest.mark.timeout(900)
@@ -104,9 +121,16 @@ def test_an_ablation_shows_both(crops, tmp_path, hspc_live):
     assert set(figures["as_taken"]) == {"as_taken", "half_a_turn"}
     again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL)
     assert again.code == 0 and "turned minus as taken" in again.out  # what is done is not done again
-    changed = ("--set", "seed=5")  # other cells would judge: some that the models of the folder learnt from
-    other = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL, *changed)
-    assert other.code == 4 and "as_taken: holds a model of other settings or other data" in other.err
+    (tmp_path / "out" / "turned" / "report.html").unlink()  # as a kill leaves it
+    again = hspc_live("train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL)
+    assert again.code == 0 and "epoch 1" not in again.err
+    report_in(tmp_path / "out" / "turned", "training", "confusion")
+    # other cells would judge, some that the models of the folder learnt from; or the two would differ in more
+    for changed in ("seed=5", "recipe.weight_decay=0.1"):
+        other = hspc_live(
+            "train", CONFIG, "--data", crops, "--out", tmp_path / "out", "--ablation", *SMALL, "--set", changed
+        )
+        assert other.code == 4 and "as_taken: holds a model of other settings or other data" in other.err
 
 
 @pytest.mark.timeout(900)
@@ -174,6 +198,7 @@ def test_bad_input_names_the_file_and_the_mend(crops, tmp_path, hspc_live, monke
     assert said.code == code, said.err
     assert "Traceback" not in said.err
     assert re.search(words, said.err), said.err
+    assert "(crops.npz)" not in said.err  # its path is said, and once is enough
 
 
 def test_pixels_that_are_no_numbers_are_refused(tmp_path, hspc_live):

@@ -199,7 +199,7 @@ def test_the_sources_of_a_file_are_what_the_settings_say(config):
     assert not trained & {image.tobytes() for image in source.test().images}
 
 
-def test_the_reader_of_rings_is_fitted_once_kept_and_shipped(crops, tmp_path):
+def test_the_reader_of_rings_is_fitted_once_kept_and_shipped(crops, tmp_path, monkeypatch):
     """A run that stops and goes on ends with the reader, and the weights, of one that did not."""
     recipe = ScratchRecipe(kind="scratch", phases=(Phase(pixels=32, epochs=2),), batch=4, tutor=0.5)
     rings = settings(recipe=recipe, network=NetworkShape(rings=True))
@@ -213,3 +213,7 @@ def test_the_reader_of_rings_is_fitted_once_kept_and_shipped(crops, tmp_path):
     fitted = fit_reader(crops.epoch(0), rings.augment, rings.seed)
     torch.testing.assert_close(network.reader.twins[1][0].weight, fitted.twins[1][0].weight, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(network.reader.middle, fitted.middle, atol=1e-3, rtol=1e-3)
+    # once more, as after a kill when all epochs were done: no tutor is fitted that nobody would ask
+    before = (whole / "model.safetensors").read_bytes()
+    monkeypatch.setattr("hspc_models.train.learn_tutor", None)
+    assert train(rings, crops, whole, "test") and (whole / "model.safetensors").read_bytes() == before

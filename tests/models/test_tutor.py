@@ -68,6 +68,19 @@ def test_a_class_of_one_crop_cannot_be_parted(discs):
         learn_tutor(crops, CHANGES, seed=1)
 
 
+def test_copies_of_a_picture_are_scored_by_who_has_seen_none_of_them(discs):
+    """Five crops of the rarer class, but three pictures: fewer folds then, and no refusal."""
+    crops = discs(20, 1)
+    crops = crops.take(np.concatenate((np.flatnonzero(crops.labels == 0), np.flatnonzero(crops.labels == 1)[:5])))
+    crops.images[[11, 13]] = crops.images[[10, 12]]
+    tutor = learn_tutor(crops, CHANGES, seed=1)
+    assert len(tutor.readers) == 3 and set(tutor.fold.tolist()) == {0, 1, 2}
+    assert tutor.fold[10] == tutor.fold[11] and tutor.fold[12] == tutor.fold[13]
+    crops.images[[11, 12, 13, 14]] = crops.images[10]
+    with pytest.raises(RecordingError, match=r"large has 1 crop \(copies and views of one cell count once\)"):
+        learn_tutor(crops, CHANGES, seed=1)
+
+
 def test_a_network_that_carries_a_reader_sees_what_its_own_layers_do_not(discs):
     """Random layers tell nothing; the reader beside them does, whichever way the crop lies and in half precision."""
     torch.manual_seed(3)
