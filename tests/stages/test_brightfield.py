@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from globes import granular_globes
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.values import Modality
 from hspc_live.settings.segment import SegmentSettings
@@ -22,11 +23,7 @@ def scene(cells, contrast=5.0, specks=(), shadow=None, shape=(400, 420), noise=0
     """Light of granular globes a little out of focus (their path's curvature), black specks and a soft shadow."""
     rng = np.random.default_rng(seed)
     ys, xs = np.indices(shape, dtype=np.float32)
-    path = np.zeros(shape, np.float32)
-    for x, y, radius in cells:
-        inside = np.maximum(1 - ((xs - x) ** 2 + (ys - y) ** 2) / radius**2, 0)
-        grain = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), 1.5)
-        path += np.sqrt(inside) * radius / 20 + 0.25 * grain * np.minimum(4 * inside, 1)
+    path = granular_globes(cells, shape, 0.25, rng)
     light = 150 * (1 - contrast * cv2.Laplacian(cv2.GaussianBlur(path, (0, 0), 1.2), cv2.CV_32F))
     for x, y, radius in specks:
         body = cv2.GaussianBlur(((xs - x) ** 2 + (ys - y) ** 2 <= radius**2).astype(np.float32), (0, 0), 1.2)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from globes import granular_globes
 from hspc_live.core.crop import CropGeometry, cut
 from hspc_live.core.values import Modality, Reject
 from hspc_live.settings.segment import SegmentSettings
@@ -26,13 +27,7 @@ CELLS = [(80, 90, 18), (220, 80, 22), (330, 210, 16), (100, 250, 20), (250, 300,
 def scene(cells, shape=(400, 420), shear_deg=45.0, modality=DIC, noise=1.5, contrast=40.0, seed=0, base=110.0):
     """Light of smooth textured globes on an even field, float32, before the camera."""
     rng = np.random.default_rng(seed)
-    ys, xs = np.indices(shape, dtype=np.float32)
-    path = np.zeros(shape, np.float32)
-    for x, y, radius in cells:
-        inside = np.maximum(1 - ((xs - x) ** 2 + (ys - y) ** 2) / radius**2, 0)
-        grain = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), 1.5)
-        path += np.sqrt(inside) * radius / 20 + 0.35 * grain * np.minimum(4 * inside, 1)
-    path = cv2.GaussianBlur(path, (0, 0), 1.0)
+    path = cv2.GaussianBlur(granular_globes(cells, shape, 0.35, rng), (0, 0), 1.0)
     if modality is DIC:
         angle = np.deg2rad(shear_deg)
         shown = 6 * (np.cos(angle) * np.gradient(path, axis=1) + np.sin(angle) * np.gradient(path, axis=0))
