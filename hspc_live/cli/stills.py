@@ -292,13 +292,19 @@ def _entry(
 def _print(done: list[dict[str, Any]]) -> None:
     """A table of the images; by name alone where that is enough, since a folder would leave no room for it."""
     short = len({Path(image["file"]).name for image in done}) == len(done)
-    table = Table("image", "contrast", "cells", "accepted", "other objects", "median µm", "ms")
+    scored = any("predicted" in cell for image in done for cell in image["cells"])
+    heads = ("image", "contrast", "cells", "accepted", "other objects", "median µm", "ms")
+    table = Table(*heads)
     table.columns[0].overflow = "fold"
+    if scored:
+        table.add_column("predicted", no_wrap=True)
     for image in done:
         sizes = [cell["diameter_um"] for cell in image["cells"]]
+        said = Counter(cell["predicted"] for cell in image["cells"] if "predicted" in cell)
         table.add_row(
             Path(image["file"]).name if short else image["file"], image["modality"], str(len(sizes)),
             str(sum(cell["accepted"] for cell in image["cells"])), str(len(image["rejected"])),
             f"{np.median(sizes):.1f}" if sizes else "–", f"{image['ms']:.1f}",
+            *(["\n".join(f"{name} {count}" for name, count in sorted(said.items()))] if scored else []),
         )  # fmt: skip
     screen.print(table)

@@ -33,7 +33,7 @@ class CurveSettings(Section):
         "cells", description="what a fraction is of: cells of all groups, or whole groups (mice, experiments)"
     )
     peers: bool = Field(True, description="HOG and radial profiles on the same draws beside the network")
-    network: bool = Field(True, description="false: only the peers, in seconds")
+    network: bool = Field(True, description="false: only the peers, in a minute or two")
     budget_min: float | None = Field(20.0, gt=0, description="minutes that one start of the command may take")
 
     @field_validator("fractions")

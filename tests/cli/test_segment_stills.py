@@ -334,6 +334,9 @@ def test_the_scores_of_each_cell_are_those_of_its_own_crop(hspc_live, folder, tm
     assert said.code == 0, said.err
     told = json.loads(said.out)["images"][0]["cells"]
     card, engine = load_card(find_model("twin-lsm")), open_engine(TorchEager(model="twin-lsm"))
+    table = hspc_live("segment", folder / "a.png", "--um-per-px", 0.25, "--max-um", 14, "--classify", "twin-lsm").out
+    for name in {cell["predicted"] for cell in told if cell["accepted"]}:
+        assert f"{name} {sum(cell.get('predicted') == name for cell in told)}" in table  # what a person sees of it
     settings = SegmentSettings(max_diameter_um=14.0)
     result = FieldSegmenter(settings, 0.25, Modality.DIC, card.geometry).field(read_image(folder / "a.png").pixels)
     crops = iter(result.frame.crops)
