@@ -78,26 +78,25 @@ class Finder:
         self._still = still
         self._light = light
         self._power = power
-        self._amplitude, self._strength = (memory.of(name, light.shape) for name in ("amplitude", "strength"))
+        self._amplitude, self.strength = (memory.of(name, light.shape) for name in ("amplitude", "strength"))
         self._least = least
         self._lengths = lengths
         self._modality = modality
         self._sides: dict[Piece, float] = {}
         self._levels: dict[Piece, float] = {}
         self._bends: dict[Piece, bool] = {}
-        self._parter = Parter(self._strength, self._side, self._level, LOPSIDED, lengths, modality)
+        self._parter = Parter(self.strength, self._side, self.level, LOPSIDED, lengths, modality)
 
-    def pieces(self, region: Outline, where: Mask, bar: float) -> list[Piece]:
-        """What one region of `where` (0/1) falls into, each piece a body or touching ones; all in it shows `bar`."""
-        piece = Piece.of(region, where)
-        self._look_at(piece)
-        return self._resolved(piece, bar)
+    def pieces(self, region: Piece, bar: float) -> list[Piece]:
+        """What one region falls into, each piece a body or touching ones; all in it shows `bar`."""
+        self._look_at(region)
+        return self._resolved(region, bar)
 
     def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
         """The bodies that the pieces of a whole picture are made of, touching ones parted; the faint ones last."""
         pieces = self._rejoined(list(pieces))
         bent = [self._bent(piece) for piece in pieces]
-        levels = [self._level(piece) for piece in pieces]
+        levels = [self.level(piece) for piece in pieces]
         even = [level / self._lamp_at(piece) for level, piece in zip(levels, pieces, strict=True)]
         areas = [cv2.contourArea(piece.outline) for piece in pieces]
         usual = self._usual(pieces, bent, areas, levels)
@@ -140,7 +139,7 @@ class Finder:
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:
             return []
-        level = self._level(piece)
+        level = self.level(piece)
         if level < self._least * self._lamp_at(piece):
             return []
         wanted = SHARE * level
@@ -163,7 +162,7 @@ class Finder:
         height, width = piece.mask.shape
         wide = np.zeros((height + 2 * margin, width + 2 * margin), np.uint8)
         clear = wide[margin:-margin, margin:-margin]
-        np.bitwise_and((self._strength[piece.here] > bar).view(np.uint8), piece.mask, out=clear)
+        np.bitwise_and((self.strength[piece.here] > bar).view(np.uint8), piece.mask, out=clear)
         closed = cast(
             "Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.bridge if bridge is None else bridge)
         )
@@ -211,7 +210,7 @@ class Finder:
     def _look_at(self, piece: Piece) -> None:
         """Make amplitude and strength in the box of a piece."""
         here = piece.here
-        strength_of(self._power[here], self._still.noise_sd, self._strength[here])
+        strength_of(self._power[here], self._still.noise_sd, self.strength[here])
         if self._modality is Modality.DIC:
             self._amplitude[here] = self._still.amplitude(self._light, here)
 
@@ -224,7 +223,7 @@ class Finder:
         if self._modality is Modality.DIC:
             return False
         seen = cv2.mean(self._light[piece.here], mask=piece.mask)[0]
-        level = self._level(piece)  # of its middle, not of what its edge is blurred into
+        level = self.level(piece)  # of its middle, not of what its edge is blurred into
         return min(level, -2 * seen) > BLACK * self._lamp_at(piece) * self._still.mean
 
     def _is_shadow(self, piece: Piece) -> bool:
@@ -247,16 +246,16 @@ class Finder:
             bent = self._bends[piece] = piece.bent
         return bent
 
-    def _level(self, piece: Piece) -> float:
+    def level(self, piece: Piece) -> float:
         """What a piece shows (`piece.own_level`)."""
         level = self._levels.get(piece)
         if level is None:
-            level = self._levels[piece] = own_level(piece.mask, self._strength[piece.here])
+            level = self._levels[piece] = own_level(piece.mask, self.strength[piece.here])
         return level
 
     def _weigh(self, piece: Piece) -> Body:
         mean, sd = (float(a[0, 0]) for a in cv2.meanStdDev(self._light[piece.here], mask=piece.mask))
-        level = self._level(piece)
+        level = self.level(piece)
         no_cell = self._is_flank(piece) or self._is_black(piece)
         rms = math.hypot(mean, sd)
         return Body(piece.outline, rms, no_cell, level, self._lamp_at(piece), dark=-mean / max(rms, 1e-9))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hspc_live.core.crop import CropGeometry, Light, cut_all
 from hspc_live.core.values import OBJECT_DTYPE, FrameResult, Modality, Pixels, Reject
 from hspc_live.settings.segment import SegmentSettings
+from hspc_live.stages.beside import beside
 from hspc_live.stages.body import BLACK, FAINT, Finder
 from hspc_live.stages.company import Doubt, Found, compare, doubts_of
 from hspc_live.stages.exposure import camera_top, frame_alarms
@@ -150,12 +151,15 @@ class FieldSegmenter(Segmenter):
         least = FAINTEST * shown
         finder = Finder(still, light, power, least, lengths, self._modality, self._memory)
         pieces: list[Piece] = []
+        held: list[tuple[Piece, float]] = []
         rest: list[Outline] = []
         for outline in regions:
-            large = cv2.contourArea(outline) >= lengths.smallest_px
-            inside = finder.pieces(outline, shows, bar) if large else []
+            region = Piece.of(outline, shows) if cv2.contourArea(outline) >= lengths.smallest_px else None
+            inside = [] if region is None else finder.pieces(region, bar)
             pieces += inside
-            if not inside:
+            if region is not None and inside:
+                held.append((region, max(finder.level(piece) for piece in inside)))
+            else:
                 rest.append(outline)
         bodies = finder.bodies(pieces)
         bodies.sort(key=lambda body: (not body.faint, cv2.contourArea(body.outline)), reverse=True)
@@ -182,6 +186,11 @@ class FieldSegmenter(Segmenter):
                 height, width = item.mask.shape
                 everything[item.y0 : item.y0 + height, item.x0 : item.x0 + width] |= item.mask
         cv2.drawContours(everything, [_scaled(body.outline, still) for body in beyond], -1, 1, cv2.FILLED)
+        cells = [(f.item.x / still.step, f.item.y / still.step) for f in found if not (f.debris or f.faint)]
+        for region, level in held:
+            if not any(region.spans(x, y) for x, y in cells):
+                continue
+            rest += beside(region, finder.strength, level, everything, still.step, self._um * still.step)
         for outline in rest:
             x, y, width, height = cv2.boundingRect(outline)
             if max(width, height) * still.step * self._um < SPECK_UM:

@@ -85,6 +85,11 @@ class Piece:
         """Its box in the picture."""
         return np.s_[self.y : self.y + self.mask.shape[0], self.x : self.x + self.mask.shape[1]]
 
+    def spans(self, x: float, y: float) -> bool:
+        """Whether a place in the picture lies in its box."""
+        height, width = self.mask.shape
+        return bool(self.x <= x < self.x + width and self.y <= y < self.y + height)
+
     def cut(self, other: Piece) -> Mask:
         """What of its mask lies in another's box, which may reach beyond its own."""
         height, width = other.mask.shape
