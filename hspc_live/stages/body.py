@@ -10,7 +10,7 @@ piece itself reaches. Gain, offset and the scale of grey values cancel. Where ex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -22,7 +22,8 @@ from hspc_live.core.values import Modality
 from hspc_live.stages.discs import filled
 from hspc_live.stages.foreground import Mask, Outline
 from hspc_live.stages.parting import HALF, ROUND, Parter, is_thin
-from hspc_live.stages.piece import Lengths, Piece, large, large_with_holes, own_level, weighted_median
+from hspc_live.stages.piece import Lengths, Piece, large, large_with_holes, own_level, strength_of, weighted_median
+from hspc_live.stages.still import Memory, Still
 
 SHARE = 0.25  # of an object's level (`piece.own_level`): what shows less is not of it
 RISING = 1.5  # by how much the bar is raised at a time
@@ -58,45 +59,44 @@ class Body:
 
 
 class Finder:
-    """Finds the bodies of one picture: `light` around 0 at coarse scale, its `amplitude`, `strength` by `strength_of`.
+    """Finds the bodies of one picture, `still`: its `light` around 0 at coarse scale, smoothed, and `power_of` that.
 
-    What has no higher level than `least` is no body. `lamp` tells the illumination at (x, y), about 1: what is lit less
-    shows less; `lit` is its mean in counts.
+    What has no higher level than `least` is no body. Amplitude and strength are made where something is looked for, in
+    arrays of `memory`.
     """
 
     def __init__(
         self,
+        still: Still,
         light: Light,
-        amplitude: Light,
-        strength: Light,
+        power: Light,
         least: float,
-        lamp: Callable[[int, int], float],
-        lit: float,
         lengths: Lengths,
         modality: Modality,
+        memory: Memory,
     ) -> None:
+        self._still = still
         self._light = light
-        self._amplitude = amplitude
+        self._power = power
+        self._amplitude, self.strength = (memory.of(name, light.shape) for name in ("amplitude", "strength"))
         self._least = least
-        self._lamp = lamp
-        self._lit = lit
-        self._strength = strength
         self._lengths = lengths
         self._modality = modality
         self._sides: dict[Piece, float] = {}
         self._levels: dict[Piece, float] = {}
         self._bends: dict[Piece, bool] = {}
-        self._parter = Parter(strength, self._side, self._level, LOPSIDED, lengths, modality)
+        self._parter = Parter(self.strength, self._side, self.level, LOPSIDED, lengths, modality)
 
-    def pieces(self, region: Outline, where: Mask, bar: float) -> list[Piece]:
-        """What one region of `where` (0/1) falls into, each piece a body or touching ones; all in it shows `bar`."""
-        return self._resolved(Piece.of(region, where), bar)
+    def pieces(self, region: Piece, bar: float) -> list[Piece]:
+        """What one region falls into, each piece a body or touching ones; all in it shows `bar`."""
+        self._look_at(region)
+        return self._resolved(region, bar)
 
     def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
         """The bodies that the pieces of a whole picture are made of, touching ones parted; the faint ones last."""
         pieces = self._rejoined(list(pieces))
         bent = [self._bent(piece) for piece in pieces]
-        levels = [self._level(piece) for piece in pieces]
+        levels = [self.level(piece) for piece in pieces]
         even = [level / self._lamp_at(piece) for level, piece in zip(levels, pieces, strict=True)]
         areas = [cv2.contourArea(piece.outline) for piece in pieces]
         usual = self._usual(pieces, bent, areas, levels)
@@ -139,7 +139,7 @@ class Finder:
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:
             return []
-        level = self._level(piece)
+        level = self.level(piece)
         if level < self._least * self._lamp_at(piece):
             return []
         wanted = SHARE * level
@@ -162,8 +162,7 @@ class Finder:
         height, width = piece.mask.shape
         wide = np.zeros((height + 2 * margin, width + 2 * margin), np.uint8)
         clear = wide[margin:-margin, margin:-margin]
-        np.greater(self._strength[piece.here], bar, out=clear.view(bool))
-        clear &= piece.mask
+        np.bitwise_and((self.strength[piece.here] > bar).view(np.uint8), piece.mask, out=clear)
         closed = cast(
             "Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.bridge if bridge is None else bridge)
         )
@@ -173,7 +172,7 @@ class Finder:
             if shown >= FULL * whole.area or (shown >= SHOWN * whole.area and not whole.bent):
                 closed[whole.here] |= whole.mask
         opened = cast("Mask", cv2.morphologyEx(closed, cv2.MORPH_OPEN, self._lengths.open))
-        opened = np.ascontiguousarray(opened[margin:-margin, margin:-margin])
+        opened = opened[margin:-margin, margin:-margin]
         return [Piece.of(outline, opened, (piece.x, piece.y)) for outline in large(opened, self._lengths)]
 
     def _rejoined(self, pieces: list[Piece], whole: Piece | None = None) -> list[Piece]:
@@ -201,10 +200,19 @@ class Finder:
                 both = Piece.of(hull)
                 if whole is not None:
                     both = Piece(both.x, both.y, both.mask & whole.cut(both), hull)
+                else:  # of two regions
+                    self._look_at(both)
                 if abs(self._side(both)) < LOPSIDED:
                     gone |= {i, j}
                     joined[i] = both
         return [joined.get(i, piece) for i, piece in enumerate(pieces) if i in joined or i not in gone]
+
+    def _look_at(self, piece: Piece) -> None:
+        """Make amplitude and strength in the box of a piece."""
+        here = piece.here
+        strength_of(self._power[here], self._still.noise_sd, self.strength[here])
+        if self._modality is Modality.DIC:
+            self._amplitude[here] = self._still.amplitude(self._light, here)
 
     def _is_flank(self, piece: Piece) -> bool:
         """In DIC half a cell is only bright or only dark."""
@@ -215,8 +223,8 @@ class Finder:
         if self._modality is Modality.DIC:
             return False
         seen = cv2.mean(self._light[piece.here], mask=piece.mask)[0]
-        level = self._level(piece)  # of its middle, not of what its edge is blurred into
-        return min(level, -2 * seen) > BLACK * self._lamp_at(piece) * self._lit
+        level = self.level(piece)  # of its middle, not of what its edge is blurred into
+        return min(level, -2 * seen) > BLACK * self._lamp_at(piece) * self._still.mean
 
     def _is_shadow(self, piece: Piece) -> bool:
         """Only dark, and round: dust on another surface, far from focus. The dark flank of a pale cell is no disc."""
@@ -238,23 +246,23 @@ class Finder:
             bent = self._bends[piece] = piece.bent
         return bent
 
-    def _level(self, piece: Piece) -> float:
+    def level(self, piece: Piece) -> float:
         """What a piece shows (`piece.own_level`)."""
         level = self._levels.get(piece)
         if level is None:
-            level = self._levels[piece] = own_level(piece.mask, self._strength[piece.here])
+            level = self._levels[piece] = own_level(piece.mask, self.strength[piece.here])
         return level
 
     def _weigh(self, piece: Piece) -> Body:
         mean, sd = (float(a[0, 0]) for a in cv2.meanStdDev(self._light[piece.here], mask=piece.mask))
-        level = self._level(piece)
+        level = self.level(piece)
         no_cell = self._is_flank(piece) or self._is_black(piece)
         rms = math.hypot(mean, sd)
         return Body(piece.outline, rms, no_cell, level, self._lamp_at(piece), dark=-mean / max(rms, 1e-9))
 
     def _lamp_at(self, piece: Piece) -> float:
         height, width = piece.mask.shape
-        return self._lamp(piece.x + width // 2, piece.y + height // 2)
+        return self._still.lamp(piece.x + width // 2, piece.y + height // 2)
 
 
 def _near(a: Piece, b: Piece) -> bool:

@@ -87,7 +87,8 @@ def compare(
         oblong = size > PAIR and filled(f.item.mask) < FILLED * f.item.area
         heap = oblong and (size > THREE or _waisted(f.item))
         debris = f.debris or size < SMALL or (shard and not thick)
-        judged.append(replace(f, debris=debris, clump=f.item.area > clump or thick or heap))
+        clumped = f.item.area > clump or thick or heap
+        judged.append(f if (debris, clumped) == (f.debris, f.clump) else replace(f, debris=debris, clump=clumped))
     return judged, usual
 
 
@@ -114,7 +115,7 @@ def _waisted(item: Object) -> bool:
     two = next(fits(item.mask, 2), None)
     if two is None:
         return False
-    of = cv2.moments(item.mask, binaryImage=True)
+    of = cv2.moments(item.mask)
     xx, xy, yy = (of[name] / of["m00"] for name in ("mu20", "mu11", "mu02"))
     spread = xx * yy - xy * xy
     if spread <= 0:

@@ -69,6 +69,8 @@ def fits(mask: Mask, most: int) -> Iterator[Discs]:
 
 def lowest(values: NDArray[Any]) -> NDArray[np.int16]:
     """As `values.argmin(axis=0)` of (n, …), quicker for few rows."""
+    if len(values) == 2:
+        return np.asarray(values[1] < values[0], np.int16)
     low = values[0]
     where = np.zeros(low.shape, np.int16)
     for i, row in enumerate(values[1:], start=1):
@@ -80,7 +82,7 @@ def lowest(values: NDArray[Any]) -> NDArray[np.int16]:
 
 def filled(mask: Mask) -> int:
     """How many pixels of a `mask` (0/1) lie in the disc of its area around its middle."""
-    moments = cv2.moments(mask, binaryImage=True)
+    moments = cv2.moments(mask)
     area = moments["m00"]
     if not area:
         return 0
@@ -93,24 +95,25 @@ def filled(mask: Mask) -> int:
 def _settled(x: Floats, y: Floats, starts: list[int], step: int) -> Discs | None:
     """Discs that start at these pixels, after `ROUNDS`; None if one is left with next to nothing."""
     count = len(starts)
-    at_x, at_y = x[starts], y[starts]
-    squared = np.full(count, step * len(x) / np.pi / count)
+    # few discs: plain numbers are quicker than arrays of them
+    discs = [(*at, step * len(x) / np.pi / count) for at in zip(x[starts].tolist(), y[starts].tolist(), strict=True)]
     pixels = np.array((x, y, np.ones_like(x)))
     ids = np.arange(count, dtype=np.int16)[:, None]
-    plane = np.empty((count, 3))
     own = np.empty(0, np.int16)
     for turn in range(ROUNDS):
         # the power distance less x² + y², which all discs share
-        plane[:, 0], plane[:, 1], plane[:, 2] = -2 * at_x, -2 * at_y, at_x * at_x + at_y * at_y - squared
+        plane = np.array([(-2 * at_x, -2 * at_y, at_x * at_x + at_y * at_y - squared) for at_x, at_y, squared in discs])
         before, own = own, lowest(plane @ pixels)
-        if turn > ALIKE and not (own != before).any():
+        if turn > ALIKE and np.array_equal(own, before):
             break
-        sum_x, sum_y, share = pixels @ (own == ids).astype(np.float64).T
-        if min(share.tolist()) < FEWEST:
+        sums = ((own == ids).astype(np.float64) @ pixels.T).tolist()
+        if min(share for _, _, share in sums) < FEWEST:
             return None
-        at_x, at_y = sum_x / share, sum_y / share
-        if turn >= ALIKE:
-            squared = step * share / np.pi
+        discs = [
+            (sum_x / share, sum_y / share, step * share / np.pi if turn >= ALIKE else disc[2])
+            for (sum_x, sum_y, share), disc in zip(sums, discs, strict=True)
+        ]
+    at_x, at_y, squared = np.array(discs).T
     far = (x - at_x[own]) ** 2 + (y - at_y[own]) ** 2
     return Discs(at_x, at_y, squared, np.count_nonzero(far <= squared[own]) / len(x))
 

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from hspc_live.core.crop import CropGeometry, Light, cut_all
 from hspc_live.core.values import OBJECT_DTYPE, FrameResult, Modality, Pixels, Reject
 from hspc_live.settings.segment import SegmentSettings
+from hspc_live.stages.beside import beside
 from hspc_live.stages.body import BLACK, FAINT, Finder
 from hspc_live.stages.company import Doubt, Found, compare, doubts_of
 from hspc_live.stages.exposure import camera_top, frame_alarms
 from hspc_live.stages.foreground import Mask, Outline, contours, square
-from hspc_live.stages.piece import SMOOTHING_PX, Lengths, Piece, level_of, strength_of, weighted_median
+from hspc_live.stages.piece import SMOOTHING_PX, Lengths, Piece, level_of, power_of, strength_of, weighted_median
 from hspc_live.stages.rim import draw
 from hspc_live.stages.segment import Segmenter
 from hspc_live.stages.shape import RIM_UM, Object, measure
@@ -135,27 +136,30 @@ class FieldSegmenter(Segmenter):
     def _find_still(self, still: Still) -> tuple[list[Found], Mask, int]:
         """The objects, a mask 0/1 of everything found, and how many beyond the cap were left unmeasured."""
         lengths = Lengths.of(self._um * still.step, self._settings.min_diameter_um)
-        light, strength = (self._memory.of(name, still.coarse.shape) for name in ("smooth", "strength"))
+        light, power = (self._memory.of(name, still.coarse.shape) for name in ("smooth", "power"))
         cv2.GaussianBlur(still.coarse, (3, 3), SMOOTHING_PX, light, borderType=cv2.BORDER_REPLICATE)
-        strength_of(still.coarse, still.noise_sd, lengths, self._modality, strength)
+        power_of(still.coarse, lengths, self._modality, power)
         floor = self._settings.noise_factor * SMOOTHED * still.noise_sd
         # what stays far below what the picture's objects show is none of them, and need not be looked through
-        shown = level_of(self._without_black(strength, light, still)[::2, ::2], floor)
+        every_second = strength_of(power[::2, ::2], still.noise_sd)
+        shown = level_of(self._without_black(every_second, light, still), floor)
         bar = max(floor, FAR_BELOW * shown)
-        shows = cast("Mask", (strength > np.float32(bar)).view(np.uint8))
+        shows = cast("Mask", (power > np.float32(bar**2 + still.noise_sd**2)).view(np.uint8))
         shows = cast("Mask", cv2.morphologyEx(shows, cv2.MORPH_CLOSE, square(lengths.bridge_px)))
         # largest first: cells must not lose their place under the cap to specks
         regions = sorted(contours(shows, every_pixel=False), key=cv2.contourArea, reverse=True)
         least = FAINTEST * shown
-        amplitude = still.amplitude(light)
-        finder = Finder(light, amplitude, strength, least, still.lamp, still.mean, lengths, self._modality)
+        finder = Finder(still, light, power, least, lengths, self._modality, self._memory)
         pieces: list[Piece] = []
+        held: list[tuple[Piece, float]] = []
         rest: list[Outline] = []
         for outline in regions:
-            large = cv2.contourArea(outline) >= lengths.smallest_px
-            inside = finder.pieces(outline, shows, bar) if large else []
+            region = Piece.of(outline, shows) if cv2.contourArea(outline) >= lengths.smallest_px else None
+            inside = [] if region is None else finder.pieces(region, bar)
             pieces += inside
-            if not inside:
+            if region is not None and inside:
+                held.append((region, max(finder.level(piece) for piece in inside)))
+            else:
                 rest.append(outline)
         bodies = finder.bodies(pieces)
         bodies.sort(key=lambda body: (not body.faint, cv2.contourArea(body.outline)), reverse=True)
@@ -182,6 +186,11 @@ class FieldSegmenter(Segmenter):
                 height, width = item.mask.shape
                 everything[item.y0 : item.y0 + height, item.x0 : item.x0 + width] |= item.mask
         cv2.drawContours(everything, [_scaled(body.outline, still) for body in beyond], -1, 1, cv2.FILLED)
+        cells = [(f.item.x / still.step, f.item.y / still.step) for f in found if not (f.debris or f.faint)]
+        for region, level in held:
+            if not any(region.spans(x, y) for x, y in cells):
+                continue
+            rest += beside(region, finder.strength, level, everything, still.step, self._um * still.step)
         for outline in rest:
             x, y, width, height = cv2.boundingRect(outline)
             if max(width, height) * still.step * self._um < SPECK_UM:
@@ -199,15 +208,17 @@ class FieldSegmenter(Segmenter):
         return found, everything, over_cap
 
     def _without_black(self, strength: Light, light: Light, still: Still) -> Light:
-        """In brightfield `strength` without black dust and its fringe: beside it pale cells would count as nothing."""
+        """In brightfield `strength` (of every second row and column) without black dust and its fringe.
+
+        Beside it pale cells would count as nothing.
+        """
         if self._modality is Modality.DIC:
             return strength
-        lamp = cv2.add(still.field, np.full_like(still.field, still.grey))
-        black = (light < -BLACK * lamp).astype(np.uint8)
+        black = (light < -BLACK * still.field).astype(np.uint8)
         if not black.any():
             return strength
         wide = 2 * round(FRINGE_UM / self._um / still.step) + 1
-        return np.where(cv2.dilate(black, square(wide)) > 0, np.float32(0), strength)
+        return np.where(cv2.dilate(black, square(wide))[::2, ::2] > 0, np.float32(0), strength)
 
     def _show_crops(self, still: Still, centres: list[tuple[float, float]]) -> None:
         """Make the light that the crops around `centres` are cut from."""
@@ -254,9 +265,13 @@ def _stamp(into: NDArray[Any], item: Object, value: int) -> None:
 
 def _scaled(outline: Outline, still: Still) -> Outline:
     """An outline of coarse pixels in those of the camera; what lies at the picture's border stays there."""
+    step = still.step
+    fine = outline * np.int32(step) + np.int32(step // 2)
+    x, y, width, height = cv2.boundingRect(outline)
+    if min(x, y) > 0 and x + width < still.coarse.shape[1] and y + height < still.coarse.shape[0]:  # most often
+        return cast("Outline", fine)
     height, width = still.light.shape
     last = np.array([width - 1, height - 1], np.int32)
-    step = still.step
-    fine = np.minimum(outline * np.int32(step) + np.int32(step // 2), last)
+    fine = np.minimum(fine, last)
     at_end = outline == np.array([still.coarse.shape[1] - 1, still.coarse.shape[0] - 1], np.int32)
     return cast("Outline", np.where(outline == 0, np.int32(0), np.where(at_end, last, fine)))

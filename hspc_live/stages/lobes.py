@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.stages.discs import lowest
-from hspc_live.stages.foreground import Mask
+from hspc_live.stages.foreground import Mask, square
 from hspc_live.stages.split import NECK
 
 REACH = 0.25  # of the greatest radius: a summit is the highest within it
@@ -47,12 +47,13 @@ class Lobes:
     def of(mask: Mask, whole: Mask) -> Lobes:
         """The lobes of a mask (height, width), 0/1, not empty; what else `whole` holds is shared out among them."""
         padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
-        distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
-        distance = cast("NDArray[np.float32]", np.ascontiguousarray(distance))
-        greatest = float(distance.max())
+        distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5)
+        _, greatest, *_ = cv2.minMaxLoc(distance)
         reach = 2 * max(1, round(REACH * greatest)) + 1
-        high = cv2.dilate(distance, np.ones((reach, reach), np.uint8))
-        ys, xs = np.nonzero((distance == high) & (distance >= LOWEST * greatest))
+        summits = distance == cv2.dilate(distance, square(reach))
+        summits &= distance >= LOWEST * greatest
+        distance, summits = distance[1:-1, 1:-1], summits[1:-1, 1:-1]
+        ys, xs = np.nonzero(summits)
         radius = distance[ys, xs]
         kept: list[int] = []
         at = list(zip(xs.tolist(), ys.tolist(), strict=True))

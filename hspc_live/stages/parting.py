@@ -70,14 +70,18 @@ class Parter:
         """
         whole = self._filled(piece.mask)
         # bridging fills necks; without it a cell with a wide open bay falls apart
-        best = self._parts(piece, whole, whole, usual)
+        lobes = self._lobes(piece, whole, whole, usual)
         area = piece.area
-        if area > LESS * usual and (area > MORE * usual or _roundness_alone(whole) < BENT_ALONE):
+        large_or_bent = area > LESS * usual and (area > MORE * usual or _roundness_alone(whole) < BENT_ALONE)
+        if len(lobes.roots) == 1 and not large_or_bent:  # most often
+            return []
+        best = self._parts(piece, lobes)
+        if large_or_bent:
             if self._roundness(best, whole, usual) < ROUND:
                 bar = PARTING * self._level(piece)
                 above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
                 clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
-                others = [self._parts(piece, clear, whole, usual)] if clear.any() else []
+                others = [self._parts(piece, self._lobes(piece, clear, whole, usual))] if clear.any() else []
                 if len(best) == 1:  # from one to several only if that is much better, as for discs
                     bar = _roundness_alone(whole) + _much(piece, usual)
                     others = [parts for parts in others if self._roundness(parts, whole, 0.0) > bar]
@@ -89,7 +93,7 @@ class Parter:
     def at_necks(self, piece: Piece) -> list[Piece]:
         """What a piece falls into at its necks, whatever the usual size; itself if it has none."""
         whole = self._filled(piece.mask)
-        return self._parts(piece, whole, whole, 0.0)
+        return self._parts(piece, self._lobes(piece, whole, whole, 0.0))
 
     def _divided(self, part: Piece, usual: float) -> list[Piece]:
         """A part of a clump, or what it falls into if that is still much more like cells."""
@@ -121,11 +125,15 @@ class Parter:
                 corner = (piece.x, piece.y)
                 yield [self._part_of(some, corner) for some in outlines if some]
 
-    def _parts(self, piece: Piece, mask: Mask, whole: Mask, usual: float) -> list[Piece]:
+    def _lobes(self, piece: Piece, mask: Mask, whole: Mask, usual: float) -> Lobes:
         lobes = Lobes.of(mask, whole)
-        lobes.join(usual)
+        if len(lobes.roots) > 1:
+            lobes.join(usual)
         if self._modality is Modality.DIC and len(lobes.roots) > 1:
             self._join_flanks(lobes, piece)
+        return lobes
+
+    def _parts(self, piece: Piece, lobes: Lobes) -> list[Piece]:
         lines = [large(lobes.mask(i), self._lengths) for i in lobes.roots]
         corner = (piece.x, piece.y)
         return [self._part_of(some, corner) for some in lines if some]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import cv2
@@ -37,6 +38,7 @@ class Lengths:
     smallest_px: float
 
     @staticmethod
+    @lru_cache(maxsize=8)
     def of(um_per_px: float, min_diameter_um: float) -> Lengths:
         """The lengths for `um_per_px`; bodies smaller than `min_diameter_um` are not looked for."""
 
@@ -82,6 +84,11 @@ class Piece:
     def here(self) -> tuple[slice, slice]:
         """Its box in the picture."""
         return np.s_[self.y : self.y + self.mask.shape[0], self.x : self.x + self.mask.shape[1]]
+
+    def spans(self, x: float, y: float) -> bool:
+        """Whether a place in the picture lies in its box."""
+        height, width = self.mask.shape
+        return bool(self.x <= x < self.x + width and self.y <= y < self.y + height)
 
     def cut(self, other: Piece) -> Mask:
         """What of its mask lies in another's box, which may reach beyond its own."""
@@ -129,12 +136,8 @@ def large_with_holes(mask: Mask, lengths: Lengths) -> list[Outline]:
     return [outlines[i] for i in holed if cv2.contourArea(outlines[i]) >= lengths.smallest_px]
 
 
-def strength_of(
-    light: Light, noise_sd: float, lengths: Lengths, modality: Modality, into: Light | None = None
-) -> Light:
-    """How much of an object each pixel of a picture around 0 shows, ≥ 0: the local root mean square less the noise's.
-
-    It is made in `into`, if given: an array of the same shape.
+def power_of(light: Light, lengths: Lengths, modality: Modality, into: Light) -> Light:
+    """How much each pixel of a picture around 0 shows, noise and all: the local mean square; made in `into`.
 
     DIC: bright and dark alike. Brightfield: a cell is dark with a bright fringe that is not its own, so what is bright
     counts only where it reaches half of the strongest signal within `foreground.HALO_UM`.
@@ -145,15 +148,21 @@ def strength_of(
         bright = cv2.compare(cv2.add(light, light), near, cv2.CMP_GE)
         light = cast("Light", cv2.max(cv2.bitwise_and(strength, strength, mask=bright), -light))
     squared = cv2.multiply(light, light)
-    power = cv2.GaussianBlur(squared, (3, 3), SMOOTHING_PX, into, borderType=cv2.BORDER_REPLICATE)
-    np.subtract(power, np.float32(noise_sd**2), out=power)
-    cv2.threshold(power, 0, 0, cv2.THRESH_TOZERO, power)
-    return cast("Light", cv2.sqrt(power, power))
+    return cast("Light", cv2.GaussianBlur(squared, (3, 3), SMOOTHING_PX, into, borderType=cv2.BORDER_REPLICATE))
+
+
+def strength_of(power: Light, noise_sd: float, into: Light | None = None) -> Light:
+    """How much of an object each pixel shows, ≥ 0: the root of `power_of` less the noise's; made in `into` if given."""
+    strength = power - np.float32(noise_sd**2)
+    np.maximum(strength, 0, out=strength)
+    return cast("Light", np.sqrt(strength, out=strength if into is None else into))
 
 
 def level_of(strength: Light, floor: float) -> float:
     """The mean of what shows more than `floor`, each pixel weighted by itself: what the picture's objects show."""
-    return own_level(cast("Mask", cv2.inRange(strength, (floor,), (math.inf,))), strength)
+    _, shown = cv2.threshold(strength, floor, 0, cv2.THRESH_TOZERO)
+    total = cv2.sumElems(shown)[0]
+    return float(cv2.norm(shown, cv2.NORM_L2SQR)) / total if total > 0 else 0.0
 
 
 def own_level(where: Mask, strength: Light) -> float:

@@ -211,8 +211,10 @@ class Segmenter:
         diameter = 2.0 * math.sqrt(item.area / math.pi) * self._um
         saturated = 0.0
         if high >= top or low <= 0:
-            values = seen[item.mask > 0]
-            saturated = np.count_nonzero((values >= top) | (values == 0)) / max(1, len(values))
+            least, most, *_ = cv2.minMaxLoc(seen)
+            if most >= top or least <= 0:
+                values = seen[item.mask > 0]
+                saturated = np.count_nonzero((values >= top) | (values == 0)) / max(1, len(values))
         reject = self._reject(item, diameter, sharp, saturated, everything)
         return (
             item.x * self._um,

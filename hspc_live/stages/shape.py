@@ -131,11 +131,12 @@ def sharpness(light: Light, box: tuple[int, int, int, int], um_per_px: float, no
     x0, y0, x1, y1 = max(0, box[0] - rim), max(0, box[1] - rim), min(width, box[2] + rim), min(height, box[3] + rim)
     seen = light[y0:y1, x0:x1]
     square = 2 * max(1, round((FINE_UM / um_per_px - 1) / 2)) + 1
-    detail = cv2.subtract(seen, cv2.blur(seen, (square, square), borderType=cv2.BORDER_REPLICATE))
-    _, whole_sd = cv2.meanStdDev(seen)
-    _, fine_sd = cv2.meanStdDev(detail)
-    whole = float(whole_sd[0, 0]) ** 2 - noise_sd**2
-    fine = float(fine_sd[0, 0]) ** 2 - (1.0 - 1.0 / square**2) * noise_sd**2
+    rough = cv2.blur(seen, (square, square), borderType=cv2.BORDER_REPLICATE)
+    # sums of squares, which OpenCV makes in double precision and without another picture
+    mean, rough_mean = cv2.sumElems(seen)[0] / seen.size, cv2.sumElems(rough)[0] / seen.size
+    whole = cv2.norm(seen, cv2.NORM_L2SQR) / seen.size - mean**2 - noise_sd**2
+    detail = cv2.norm(seen, rough, cv2.NORM_L2SQR) / seen.size - (mean - rough_mean) ** 2
+    fine = detail - (1.0 - 1.0 / square**2) * noise_sd**2
     return max(0.0, fine / whole) if whole > 0 else 0.0
 
 

@@ -35,8 +35,8 @@ class Still:
     `coarse` is the image less its empty field around 0, float32, averaged over `step` × `step` camera pixels (its last
     row and column repeat the image's edge where that does not fill them); `noise_sd` is its noise. `light` (height,
     width) float32 is the same at full scale around `grey`, mid-grey, as crops are cut from (`core.crop.light_of`); it
-    is made only where it is asked for (`shown`), and undefined elsewhere. `mean` is the illumination's. All in
-    counts. `roots` are room for `amplitude` and the square root of the illumination.
+    is made only where it is asked for (`shown`), and undefined elsewhere. `field` is the illumination at coarse scale,
+    `mean` its mean. All in counts.
     """
 
     coarse: Light
@@ -46,25 +46,24 @@ class Still:
     grey: int
     pixels: Pixels
     field: Light
-    roots: tuple[Light, Light]
     mean: float
 
     def lamp(self, x: int, y: int) -> float:
         """The illumination at a coarse pixel as a share of its mean, at least a quarter; 1 where all is black."""
-        return max(0.25, (float(self.field[y, x]) + self.grey) / self.mean) if self.mean > 0 else 1.0
+        return max(0.25, float(self.field[y, x]) / self.mean) if self.mean > 0 else 1.0
 
-    def amplitude(self, light: Light) -> Light:
-        """The same as `light`, around 0 at coarse scale, in the square root of the picture: in roots of counts.
+    def amplitude(self, light: Light, here: tuple[slice, slice]) -> Light:
+        """The same as `light`, around 0 at coarse scale, in the square root of the picture, in a box: roots of counts.
 
         The brightness of DIC goes with the square of what the slope of a cell does to the light, so near extinction a
         flank that glares stands against one that can be no darker than black. In the root the two are alike.
         """
-        root, of_lamp = self.roots
-        np.add(light, self.field, out=root)
-        np.add(root, np.float32(self.grey), out=root)
-        cv2.threshold(root, 0, 0, cv2.THRESH_TOZERO, root)
-        cv2.sqrt(root, root)
-        return np.subtract(root, of_lamp, out=root)
+        lamp = np.maximum(self.field[here], 0)
+        root = light[here] + lamp
+        np.maximum(root, 0, out=root)
+        np.sqrt(root, out=root)
+        root -= np.sqrt(lamp, out=lamp)
+        return root
 
     def shown(self, x0: int, y0: int, x1: int, y1: int) -> Light:
         """`light` made in a box of coarse pixels, half-open, and returned; what lies beyond the image is left out."""
@@ -73,11 +72,11 @@ class Still:
         step = self.step
         here = np.s_[y0 * step : y1 * step, x0 * step : x1 * step]
         light = self.light[here]
-        field = self.field[y0:y1, x0:x1]
+        field = self.field[y0:y1, x0:x1] - np.float32(self.grey)
         if step > 1:
             size = ((x1 - x0) * step, (y1 - y0) * step)
             field = cast("Light", cv2.resize(field, size, interpolation=cv2.INTER_LINEAR))
-        np.subtract(self.pixels[here], field[: light.shape[0], : light.shape[1]], out=light)
+        cv2.subtract(self.pixels[here], field[: light.shape[0], : light.shape[1]], light, dtype=cv2.CV_32F)
         return light
 
 
@@ -105,45 +104,46 @@ def still_of(pixels: Pixels, um_per_px: float, memory: Memory) -> Still:
     more = (-height % step, -width % step)
     whole = cv2.copyMakeBorder(pixels, 0, more[0], 0, more[1], cv2.BORDER_REPLICATE) if any(more) else pixels
     size = (whole.shape[1] // step, whole.shape[0] // step)
-    coarse = memory.of("coarse", size[::-1])
-    coarse[:] = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
-    noise = noise_sd(coarse)
-    blocks = empty_field(coarse, max(2, round(BLOCK_UM / um_per_px / step)), noise)
-    field = memory.of("field", coarse.shape)
+    small = cast("Pixels", cv2.resize(whole, size, interpolation=cv2.INTER_AREA))
+    noise = noise_sd(small)
+    blocks = empty_field(small, max(2, round(BLOCK_UM / um_per_px / step)), noise)
+    field, coarse = memory.of("field", small.shape), memory.of("coarse", small.shape)
     cv2.resize(blocks, size, field, interpolation=cv2.INTER_LINEAR)
-    coarse -= field
-    grey = mid_grey(pixels.dtype)
-    field -= np.float32(grey)
-    lamp = cv2.resize(np.sqrt(np.maximum(blocks, 0)), size, memory.of("lamp", coarse.shape))
-    roots = memory.of("amplitude", coarse.shape), cast("Light", lamp)
-    mean = float(blocks.mean())
-    return Still(coarse, step, noise, memory.of("light", pixels.shape), grey, pixels, field, roots, mean)
+    np.subtract(small, field, out=coarse)
+    light = memory.of("light", pixels.shape)
+    return Still(coarse, step, noise, light, mid_grey(pixels.dtype), pixels, field, float(blocks.mean()))
 
 
-def noise_sd(light: Light) -> float:
+def noise_sd(light: Pixels | Light) -> float:
     """Standard deviation of the noise of `light` (height, width), in its counts, at least `LEAST_NOISE`.
 
     From second differences along stretches of some rows: the calmest fifth of the stretches, where no cells lie, tell.
     """
-    rows = light[:: max(1, light.shape[0] // 64)]
+    rows = light[:: max(1, light.shape[0] // 64)].astype(np.float32)
     if rows.shape[1] < 3:
         return LEAST_NOISE
-    change = np.abs(2.0 * rows[:, 1:-1] - rows[:, :-2] - rows[:, 2:])
+    change = rows[:, 1:-1] + rows[:, 1:-1]
+    change -= rows[:, :-2]
+    change -= rows[:, 2:]
+    np.abs(change, out=change)
     length = min(STRETCH_PX, change.shape[1])
-    stretches = change[:, : change.shape[1] // length * length].reshape(-1, length).mean(axis=1)
+    one = np.full(length, 1 / length, np.float32)
+    stretches = change[:, : change.shape[1] // length * length].reshape(-1, length) @ one
     calm = float(np.partition(stretches, len(stretches) // 5)[len(stretches) // 5])
     return max(LEAST_NOISE, calm / CALMEST * math.sqrt(np.pi / 2 / 6))
 
 
-def empty_field(seen: Light, edge: int, noise: float) -> Light:
+def empty_field(seen: Pixels | Light, edge: int, noise: float) -> Light:
     """The illumination of `seen`, one value for each block of about `edge` pixels, float32."""
     height, width = seen.shape
     small = min(height, width) < FEWEST * edge
     edge = min(edge, max(4, min(height, width) // FEWEST))
     blocks = (max(1, round(width / edge)), max(1, round(height / edge)))
-    every_second = seen[::2]  # enough for a mean over a block
+    every_second = seen[::2].astype(np.float32)  # enough for a mean over a block
     mean = _block_mean(every_second, blocks)
-    spread = np.sqrt(np.maximum(_block_mean(every_second * every_second, blocks) - mean * mean, 0.0))
+    every_second *= every_second
+    squared = _block_mean(every_second, blocks)
+    spread = np.sqrt(np.maximum(squared - mean * mean, 0.0))
     # where the illumination is steep, every block shows more than noise: the calmest fifth tell how much
     calm = max(2.0 * noise, 1.5 * float(np.partition(spread, spread.size // 5, axis=None)[spread.size // 5]))
     empty = (spread <= calm).astype(np.float32)

@@ -47,6 +47,37 @@ def test_a_pair_is_parted_in_any_direction_and_both_are_found(second):
     assert int(result.whole.sum()) == len(APART) + 2
 
 
+def touching_pairs(seed, nearest, farthest):
+    """Nine pairs on a grid, at any heading; the middles apart by that share of the sum of their radii."""
+    rng = np.random.default_rng(seed)
+    cells = []
+    for x in (80, 230, 380):
+        for y in (80, 230, 380):
+            radii, heading = rng.uniform(15, 21, 2), rng.uniform(0, 2 * np.pi)
+            half = radii.sum() * rng.uniform(nearest, farthest) / 2
+            for side, radius in zip((-1, 1), radii, strict=True):
+                cells.append((x + side * half * np.cos(heading), y + side * half * np.sin(heading), radius))
+    return cells
+
+
+@pytest.mark.parametrize(("nearest", "farthest", "at_most"), [(0.94, 1.02, 1), (0.88, 0.98, 10)])
+def test_touching_pairs_are_seldom_merged_and_never_accepted_as_one(nearest, farthest, at_most):
+    pairs = merged = accepted = 0
+    for seed in range(12):
+        cells = touching_pairs(seed, nearest, farthest)
+        result = segment(scene(cells, shape=(460, 460), seed=seed))
+        reasons = [reason for reason, whole in zip(result.reasons, result.whole, strict=True) if whole]
+        labels = [int(result.labels[round(y), round(x)]) for x, y, _ in cells]
+        for one, other in zip(labels[::2], labels[1::2], strict=True):
+            pairs += 1
+            if one == other > 0:
+                merged += 1
+                accepted += reasons[one - 1] is None
+    assert pairs == 108
+    assert merged <= at_most  # touching: 1 %; overlapping in part: what no outline tells
+    assert accepted == 0
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_smooth_cells_are_not_cut_into_their_flanks(seed):
     result = segment(scene([*APART, (200, 200, 22)], smooth=True, contrast=25.0, seed=seed))

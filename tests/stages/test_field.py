@@ -188,6 +188,26 @@ def test_a_whole_cell_too_near_the_border_is_found_but_cannot_be_cropped():
     assert result.labels.max() == 2
 
 
+def test_a_cell_out_of_focus_is_blurred_found_and_not_accepted():
+    sharp, soft = CELLS[1:], CELLS[:1]
+    blurred = cv2.GaussianBlur(scene(soft, noise=0, base=0, contrast=150.0).astype(np.float32), (0, 0), 4.0)
+    result = segment(camera(scene(sharp) + blurred))
+    assert int(result.whole.sum()) == len(CELLS)
+    assert result.reasons == (Reason.BLURRED, *4 * (None,))  # ordered by x: the soft one first
+    assert result.frame.objects["reject"][0] == Reject.BLURRED
+    assert segment(camera(scene(sharp) + blurred), min_sharpness=0.0).reasons == 5 * (None,)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [(np.uint8, 1), (np.uint16, 257)])
+def test_a_cell_that_glares_is_saturated_found_and_not_accepted(dtype, factor):
+    light = (scene(CELLS[1:]) + scene(CELLS[:1], noise=0, base=0, contrast=200.0)) * factor
+    result = segment(camera(light, dtype))
+    assert int(result.whole.sum()) == len(CELLS)
+    assert result.reasons == (Reason.SATURATED, *4 * (None,))
+    assert result.frame.objects["reject"][0] == Reject.SATURATED
+    assert segment(camera(light, dtype), max_saturated=1.0).reasons == 5 * (None,)
+
+
 def test_dust_that_only_darkens_is_debris_in_dic():
     light = scene(CELLS)
     ys, xs = np.indices(light.shape)
