@@ -3,7 +3,7 @@
     python tools/field_robustness.py [DIC_DIR] [--films 3] [--only changed] [--peer all] [--overlays DIR] [--json]
 
 Everything goes the way of `hspc-live segment` (the image tells which contrast it was made with), beside it the
-scikit-image peer of `bench_field.py`. DIC_DIR holds `<stem>.png` at 0.25 µm/px and beside each `<stem>_cells.png` with
+scikit-image peer of `bench segment`. DIC_DIR holds `<stem>.png` at 0.25 µm/px and beside each `<stem>_cells.png` with
 its outlines. Tables: its frames, changed (`field_changes.py`); fields made by wave optics (`field_films.py`) whose
 outlines are known; each constant of the stages, varied alone, on the frames and on the first made field of each kind.
 
@@ -28,10 +28,10 @@ from typing import Any, cast
 import cv2
 import field_films
 import numpy as np
-from bench_field import UM_PER_PX, peer
 from field_changes import CHANGES, Frame
 from field_score import Labels, Score, score
 
+from hspc_live.bench.segment_peer import UM_PER_PX, still_peer
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.values import Modality, Pixels
 from hspc_live.settings.segment import SegmentSettings
@@ -81,7 +81,7 @@ def plain(frames: Sequence[Frame]) -> Score:
         way = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
         seen = cast("Pixels", cv2.resize(frame.pixels, size, interpolation=way))
         began = time.process_time()
-        found = peer(seen)
+        found = still_peer(seen)
         ms = 1e3 * (time.process_time() - began)
         labels: Labels = cv2.resize(found.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
         total += replace(score(labels, frame.truth, np.ones(int(labels.max()), bool)), ms=[ms])

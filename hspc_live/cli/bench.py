@@ -1,28 +1,42 @@
-"""bench: throughput and latency of the pipeline, with the bare engine measured in the same run."""
+"""bench: throughput and latency, each figure beside its peer or its limit in the same run; and two results compared."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 
-from hspc_live.cli.execute import Order, execute
-from hspc_live.cli.options import Json, Set
-from hspc_live.cli.output import emit, latency_rows, listener, percent, progress, screen
-from hspc_live.cli.tables import facts, plain
+from hspc_live.bench.compare import compare as held_against
+from hspc_live.bench.engine import EngineOrder, measure_engines
+from hspc_live.bench.engine_choice import Asked, engine_overrides
+from hspc_live.bench.link import measure_link
+from hspc_live.bench.machine import machine_words
+from hspc_live.bench.page import write_bench
+from hspc_live.bench.pipeline import SHARES, PipelineOrder, Ran, measure_pipeline
+from hspc_live.bench.record import measure_record
+from hspc_live.bench.segment import measure_segment
+from hspc_live.bench.words import TITLES, comparison, findings, narrow, table
+from hspc_live.cli.execute import Order, execute, make_out
+from hspc_live.cli.options import Json, Out, Set, seconds
+from hspc_live.cli.output import emit, listener, print_files, progress, screen
+from hspc_live.cli.tables import columns
+from hspc_live.core.errors import SettingsError
 from hspc_live.settings.load import load
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.shipped import shipped_config
-from hspc_models.open_engine import open_engine
 
 app = typer.Typer(no_args_is_help=True, help="Measure throughput and latency.")
 
-ENGINE_REPEATS = 30
+QUICK = 0.02
+Repeats = Annotated[
+    int, typer.Option(min=1, max=100, metavar="N", help="How often all is measured, in turn; medians are reported.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="A fiftieth of the work: to see that it runs. Its figures are worth nothing.")
+]
 
 
 @app.callback()
@@ -31,17 +45,106 @@ def _group() -> None:
 
 
 @app.command()
+def engine(
+    buckets: Annotated[str, typer.Option(metavar="N,N,…", help="Batch sizes to measure.")] = "1,8,32",
+    engines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,…",
+            help="Engines as settings name them, with or without /PRECISION, e.g. torch. Default: all that can be "
+            "built here. Plain eager (torch) is always measured beside them.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A shipped model, or a folder with card.yaml.")
+    ] = "twin-lsm",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the engines run.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of a CPU engine. Default: the engine's own.")
+    ] = None,
+    repeats: Repeats = 5,
+    crops: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Cells whose scores are held against plain eager's.")
+    ] = 256,
+    duration: Annotated[
+        float,
+        typer.Option(
+            "--seconds", min=0.001, metavar="S", help="How long a batch size is run in each repeat, at least."
+        ),
+    ] = 0.5,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Cells a second and ms a batch of every engine, beside plain eager and the limit of a large matrix product."""
+    asked = Asked(model, device, threads, _numbers(buckets))
+    names = None if engines is None else tuple(name.strip() for name in engines.split(","))
+    order = EngineOrder(asked, names, repeats, crops, duration)
+    _bench(out, as_json, lambda: measure_engines(order, progress.print))
+
+
+@app.command()
+def segment(
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Still DIC fields of 0.25 µm/px, or folders of them, to be timed as well."),
+    ] = None,
+    repeats: Repeats = 5,
+    quick: Quick = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Segmentation, ms a picture, beside a scikit-image pipeline and a bare pass over the memory."""
+    _bench(out, as_json, lambda: measure_segment(repeats, progress.print, images or (), QUICK if quick else 1.0))
+
+
+@app.command()
+def link(repeats: Repeats = 5, quick: Quick = False, out: Out = None, as_json: Json = False) -> None:
+    """Pixels and messages between two processes (ring, ipc, tcp), beside a copy in memory."""
+    _bench(out, as_json, lambda: measure_link(repeats, progress.print, QUICK if quick else 1.0))
+
+
+@app.command()
+def record(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where to write, on the disk to be measured. Default: for temporary files."
+        ),
+    ] = None,
+    repeats: Repeats = 5,
+    quick: Quick = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Pictures into a recording, beside a plain file and the bare speed of the compression."""
+    _bench(out, as_json, lambda: measure_record(folder, repeats, progress.print, QUICK if quick else 1.0))
+
+
+@app.command()
 def pipeline(
     engine: Annotated[
-        Literal["null", "torch"],
-        typer.Option(help="Who classifies: nobody (null answers at once, so that the rest is measured), or the model."),
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Who classifies, as settings name it: nobody (null answers at once, so that the rest is measured), "
+            "torch, …",
+        ),
     ] = "null",
-    repeats: Annotated[
-        int, typer.Option(min=1, max=100, metavar="N", help="How often to run it; the median is reported.")
-    ] = 5,
+    repeats: Repeats = 3,
     frames: Annotated[
         int | None,
-        typer.Option(min=100, metavar="N", help="Frames in each run. Default: as the settings say."),
+        typer.Option(min=100, metavar="N", help="Frames of a run at full speed. Default: as the settings say."),
+    ] = None,
+    loads: Annotated[
+        str,
+        typer.Option(metavar="X,X,…|none", help="Loads of the sweep, as shares of the full speed."),
+    ] = ",".join(f"{share:g}" for share in SHARES),
+    duration: Annotated[
+        float, typer.Option("--seconds", min=0.1, metavar="S", help="How long each load is run, a second apart.")
+    ] = 5.0,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="Also watch the memory over so long a run, e.g. 10min."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -52,109 +155,76 @@ def pipeline(
         ),
     ] = None,
     set_: Set = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Run the whole pipeline on a film played as fast as it is taken: cells and frames a second, time per stage."""
-    overrides = list(set_ or [])
+    """The whole pipeline: its full speed, time per stage, and the latency under loads from light to past saturation."""
+    overrides = [*engine_overrides(engine), *(set_ or [])]
     if frames is not None:
         overrides.append(f"camera.frames={frames}")
-    settings = load(config or shipped_config("benchmarks/pipeline_null"), [*_engine(engine), *overrides])
-    runs: list[dict[str, Any]] = []
-    for number in range(1, repeats + 1):
-        progress.print(f"run {number} of {repeats} …")
-        runs.append(_one(settings))
-        progress.print(
-            f"  {runs[-1]['cells']} cells in {runs[-1]['frames']} frames, {runs[-1]['cells_per_s']:.0f} cells/s"
-        )
-    progress.print("the engine alone …")
-    result = _median(runs)
-    result["engine_cells_per_s"] = _bare_engine(settings)
-    result["overhead_fraction"] = _overhead(result)
-    result["repeats"] = repeats
+    settings = load(config or shipped_config("benchmarks/pipeline_null"), overrides)
+    order = PipelineOrder(settings, repeats, _loads(loads), duration, seconds(for_))
+    _bench(out, as_json, lambda: measure_pipeline(order, _play, progress.print))
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A.json", help="An earlier result (its JSON, or its folder).")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", help="A later one of the same bench.")],
+    as_json: Json = False,
+) -> None:
+    """What changed between two results by more than their repeats differ."""
+    found = held_against(before, after)
+    for warning in found.warnings:
+        progress.print(f"warning: {warning}", style="yellow")
     if as_json:
-        emit(result)
+        emit(dataclasses.asdict(found))
         return
-    screen.print(facts(_rows(result), "bench pipeline"))
+    head, rows = comparison(found)
+    screen.print(columns(head, rows, TITLES[found.bench]))
+    for name, only in (("before", found.only_before), ("after", found.only_after)):
+        if only:
+            screen.print(f"only {name}: {', '.join(only)}", soft_wrap=True)
 
 
-def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The result in words."""
-    runs = f"median of {result['repeats']} runs" if result["repeats"] > 1 else "one run"
-    for key in ("cells_per_s", "frames_per_s", "views_per_s"):
-        low, high = result[f"{key}_range"]
-        yield f"{key.removesuffix('_per_s')} a second", f"{result[key]:.1f} ({runs}, {low:.1f} to {high:.1f})"
-    yield "engine alone", f"{result['engine_cells_per_s']:.1f} views a second"
-    yield "beyond the engine", f"{percent(result['overhead_fraction'])} of the time"
-    yield from ((f"{plain(stage)}, a view", f"{us:.2f} µs") for stage, us in result["us_per_cell"].items())
-    yield from latency_rows(result["latency_ms"])
-    yield "in each run", f"{result['cells']} cells in {result['frames']} frames"
+def _bench(out: Path | None, as_json: bool, measure: Callable[[], Mapping[str, Any]]) -> None:
+    """Measure, keep, show."""
+    if out is not None:
+        make_out(out)
+    found = measure()
+    files = write_bench(out, found) if out is not None else []
+    if as_json:
+        emit(found)
+        return
+    head, rows = narrow(table(found))
+    screen.print(columns(head, rows, TITLES[found["bench"]]))
+    for sentence in findings(found):
+        screen.print(sentence)
+    screen.print(f"Machine: {machine_words(found['machine'])}.")
+    print_files(files)
 
 
-def _engine(name: str) -> list[str]:
-    return ["engine.kind=null"] if name == "null" else ["engine.kind=torch", "engine.model=twin-lsm"]
-
-
-def _one(settings: RunSettings) -> dict[str, Any]:
-    """One run; figures are over the span from the first frame's result to the last one's."""
-    outcome = execute(Order(settings, live=False), listener)
+def _play(settings: RunSettings, live: bool) -> Ran:
+    outcome = execute(Order(settings, live=live), listener)
     if outcome.error is not None:
         raise outcome.error
-    sort = outcome.report.reports["sort"]
-    acquire = outcome.report.reports["acquire"]
-    span_s = sort["span_ns"] / 1e9
-    cells = outcome.summary["cells"]["tracked"]
-    views = max(1, sort["engine"]["views"])  # what the engine scored: a "cell" to it is one crop
-    workers = [r for name, r in outcome.report.reports.items() if name.startswith("segment-")]
-    return {
-        "cells_per_s": cells / span_s,
-        "frames_per_s": sort["frames_fed"] / span_s,
-        "views_per_s": views / span_s,
-        "us_per_cell": {
-            "acquire": acquire["busy_ns"] / views / 1e3,
-            "segment": sum(w["busy_ns"] for w in workers) / views / 1e3,
-            "receive": sort["work_ns"]["receive"] / views / 1e3,
-            "sort_core": sort["work_ns"]["core"] / views / 1e3,
-            "engine": sort["engine"]["busy_ns"] / views / 1e3,
-        },
-        "latency_ms": outcome.summary["latency_ms"],
-        "cells": cells,
-        "frames": sort["frames_fed"],
-    }
+    return Ran(outcome.summary, outcome.report.reports)
 
 
-def _median(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the runs, with the least and the greatest of the rates."""
-    result: dict[str, Any] = {}
-    for key in ("cells_per_s", "frames_per_s", "views_per_s"):
-        values = [run[key] for run in runs]
-        result[key] = round(statistics.median(values), 1)
-        result[f"{key}_range"] = [round(min(values), 1), round(max(values), 1)]
-    result["us_per_cell"] = {
-        stage: round(statistics.median(run["us_per_cell"][stage] for run in runs), 2)
-        for stage in runs[0]["us_per_cell"]
-    }
-    middle = sorted(runs, key=lambda run: run["cells_per_s"])[len(runs) // 2]
-    return result | {key: middle[key] for key in ("latency_ms", "cells", "frames")}
-
-
-def _bare_engine(settings: RunSettings) -> float:
-    """Cells a second of the engine alone, in batches of its largest bucket."""
-    engine = open_engine(settings.engine)
+def _numbers(text: str) -> tuple[int, ...]:
     try:
-        engine.warm_up()
-        size = engine.buckets[-1]
-        crops = np.random.default_rng(1).integers(0, 255, (size, 64, 64), dtype=np.uint8)
-        seconds: list[float] = []
-        for _ in range(ENGINE_REPEATS):
-            started = time.perf_counter()
-            engine.infer(crops)
-            seconds.append(time.perf_counter() - started)
-        return round(size / statistics.median(seconds), 1)
-    finally:
-        engine.close()
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--buckets: {text!r} is no list of batch sizes; say e.g. 1,8,32") from None
 
 
-def _overhead(result: dict[str, Any]) -> float:
-    """What the pipeline takes beyond the bare engine's time for as many cells, as a share of the whole."""
-    pipeline_s, engine_s = 1.0 / result["views_per_s"], 1.0 / result["engine_cells_per_s"]
-    return float(round(max(0.0, 1.0 - engine_s / pipeline_s), 4))
+def _loads(text: str) -> tuple[float, ...]:
+    if text == "none":
+        return ()
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--loads: {text!r} is no list of shares; say e.g. 0.1,0.5,1, or none") from None
+    if not all(0 < share <= 10 for share in shares):
+        raise SettingsError(f"--loads: {text} must lie above 0 and be at most 10; 1 is the full speed")
+    return shares

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 BOOKS = ("frames", "views", "cells", "commands")
@@ -57,3 +58,13 @@ def plain(key: str) -> str:
 def yes_no(value: bool) -> str:
     """A truth value as a word."""
     return "yes" if value else "no"
+
+
+def columns(head: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
+    """A table with a head: names at the left, what is measured at the right."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(head):
+        table.add_column(name, justify="right" if place else "left", no_wrap=not place, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-
-from hspc_live.core.clock import NS_PER_MS
+from hspc_live.core.clock import NS_PER_S
 from hspc_live.core.events import FrameSeen
 from hspc_live.core.values import CellRecord, GateDecision
+from hspc_live.processes.latency import Latencies
 from hspc_live.processes.order import Ordered
 from hspc_live.stages.verdicts import VerdictHash
 
-
-def percentiles_ms(samples_ns: list[int]) -> dict[str, Any]:
-    """`n`, `p50`, `p99`, `p999` (null below 1,000 samples) and `max` in milliseconds; all null when there are none."""
-    if not samples_ns:
-        return {"n": 0, "p50": None, "p99": None, "p999": None, "max": None}
-    values = np.asarray(samples_ns, dtype=np.float64) / NS_PER_MS
-    p999 = round(float(np.percentile(values, 99.9)), 3) if len(values) >= 1000 else None
-    p50, p99 = (round(float(v), 3) for v in np.percentile(values, [50, 99]))
-    return {"n": len(values), "p50": p50, "p99": p99, "p999": p999, "max": round(float(values.max()), 3)}
+SETTLED_NS: Final = NS_PER_S
+"""From the first frame on, in which every process still finds its pages: benchmarks leave it out."""
 
 
 class Tally:
@@ -32,7 +24,8 @@ class Tally:
         self._live = live
         self._first_captured_ns: int | None = None
         self._received: dict[int, int] = {}
-        self._latency_ns: list[int] = []
+        self._latency = Latencies()
+        self._settled = Latencies()
         self.verdicts = VerdictHash()
         self.alarms: Counter[str] = Counter()
         self.disarmed: list[str] = []
@@ -63,9 +56,14 @@ class Tally:
     def gated(self, decision: GateDecision) -> None:
         """A decision: live from mid-exposure, in replay from the hand-over of the last frame looked at."""
         if self._live:
-            self._latency_ns.append(decision.decided_ns - decision.last_capture_ns)
+            latency_ns = decision.decided_ns - decision.last_capture_ns
         elif (received_ns := self._received.get(decision.last_capture_ns)) is not None:
-            self._latency_ns.append(time.perf_counter_ns() - received_ns)
+            latency_ns = time.perf_counter_ns() - received_ns
+        else:
+            return
+        self._latency.add(latency_ns)
+        if decision.last_capture_ns - (self._first_captured_ns or 0) >= SETTLED_NS:
+            self._settled.add(latency_ns)
 
     def closed(self, record: CellRecord) -> None:
         """A cell's last word."""
@@ -74,7 +72,8 @@ class Tally:
     def report(self) -> dict[str, Any]:
         """Plain data for the summary."""
         return {
-            "latency_ms": percentiles_ms(self._latency_ns),
+            "latency_ms": self._latency.report(),
+            "latency_settled_ms": self._settled.report(),
             "latency_from": "mid-exposure" if self._live else "hand-over",
             "decisions_sha256": self.verdicts.decisions_sha256,
             "outcomes_sha256": self.verdicts.outcomes_sha256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
@@ -17,9 +18,49 @@ COLUMN_CHUNK_BYTES: Final = 4 << 10
 BLOCK_BYTES: Final = 4 << 20
 """Rows of one stream held in memory before they are written without waiting for a flush."""
 
-
 PICTURE_BYTES: Final = 8 << 10
 """What a picture may take beside its pixels: it begins on a whole page and ends within one, and it has an index."""
+
+
+class _Pictures:
+    """Pictures held for a dataset, in one block of memory that is used again and again.
+
+    A new array a picture, joined when a block is full, would copy twice and take fresh pages from the system each time.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._shape, self._dtype = dataset.shape[1:], dataset.dtype
+        self._room = BLOCK_BYTES // max(1, math.prod(self._shape) * self._dtype.itemsize) + 1
+        self._block = np.empty((0, *self._shape), self._dtype)
+        self._used = 0
+
+    def add(self, values: NDArray[Any]) -> None:
+        end = self._used + len(values)
+        if end > len(self._block):
+            block = np.empty((max(end, self._room), *self._shape), self._dtype)
+            block[: self._used] = self._block[: self._used]
+            self._block = block
+        self._block[self._used : end] = values
+        self._used = end
+
+    def take(self) -> NDArray[Any]:
+        """What is held; good until the next `add`."""
+        used, self._used = self._used, 0
+        return self._block[:used]
+
+
+class _Rows:
+    """Rows of a column held for a dataset, as they came."""
+
+    def __init__(self) -> None:
+        self._held: list[NDArray[Any]] = []
+
+    def add(self, values: NDArray[Any]) -> None:
+        self._held.append(values)
+
+    def take(self) -> NDArray[Any]:
+        held, self._held = self._held, []
+        return np.concatenate(held)
 
 
 class Stream:
@@ -37,7 +78,9 @@ class Stream:
         # pictures last: should the file be cut short later, a picture is of no use without its number
         self.datasets = dict(sorted(datasets.items(), key=lambda item: item[1].ndim))
         self.rows = 0
-        self._held: dict[str, list[NDArray[Any]]] = {name: [] for name in self.datasets}
+        self._held: dict[str, _Pictures | _Rows] = {
+            name: _Pictures(dataset) if dataset.ndim > 1 else _Rows() for name, dataset in self.datasets.items()
+        }
         self._held_rows = 0
         self._held_bytes = 0
 
@@ -47,12 +90,12 @@ class Stream:
         return self.rows + self._held_rows
 
     def add(self, **columns: NDArray[Any]) -> None:
-        """Append rows; every dataset of the stream gets as many. The arrays are kept, so pass no view of a buffer."""
+        """Append rows; every dataset of the stream gets as many. Pictures are copied; columns are kept as they are."""
         rows = {len(values) for values in columns.values()}
         if columns.keys() != self.datasets.keys() or len(rows) != 1:
             raise ValueError(f"columns {sorted(columns)} with {rows} rows do not fit {sorted(self.datasets)}")
         for name, values in columns.items():
-            self._held[name].append(values)
+            self._held[name].add(values)
             self._held_bytes += values.nbytes
         self._held_rows += rows.pop()
         if self._held_bytes >= BLOCK_BYTES:
@@ -68,8 +111,7 @@ class Stream:
         try:
             for name, dataset in self.datasets.items():
                 dataset.resize(end, axis=0)
-                dataset[self.rows : end] = np.concatenate(self._held[name])
-                self._held[name].clear()
+                dataset[self.rows : end] = self._held[name].take()
         except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
             self._fail(error)
         self.rows, self._held_rows, self._held_bytes = end, 0, 0

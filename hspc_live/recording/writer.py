@@ -145,7 +145,7 @@ class RecordingWriter:
         self._check("frame", pixels, (self._camera.height_px, self._camera.width_px))
         if "frames" in self._streams:
             self._streams["frames"].add(
-                image=pixels[None].copy(),
+                image=pixels[None],
                 index=np.array([index]),
                 captured_ns=np.array([captured_ns]),
                 background=np.array([background_number]),
@@ -154,9 +154,7 @@ class RecordingWriter:
     def write_background(self, number: int, pixels: Pixels, noise_sd: float) -> None:
         """Keep one numbered background snapshot, (height, width) in the camera's dtype; the pixels are copied."""
         self._check("background", pixels, (self._camera.height_px, self._camera.width_px))
-        self._streams["backgrounds"].add(
-            image=pixels[None].copy(), number=np.array([number]), noise_sd=np.array([noise_sd])
-        )
+        self._streams["backgrounds"].add(image=pixels[None], number=np.array([number]), noise_sd=np.array([noise_sd]))
 
     def write_result(self, result: FrameResult) -> None:
         """Keep what was found in one frame: a row of `/events` per view, a row of `/hspc/objects` per detection.

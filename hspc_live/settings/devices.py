@@ -38,13 +38,18 @@ class ReplayCamera(Section):
 
 
 class LoopedCamera(Section):
-    """A strip of film, rendered beforehand and played over and over, as fast as it is taken: for benchmarks."""
+    """A strip of film, rendered beforehand and played over and over: for benchmarks."""
 
     kind: Literal["looped"]
     twin: TwinFlowSettings = TwinFlowSettings()
     cells: int = Field(5, ge=1, le=64, description="single cells in every frame, evenly spaced")
     distinct: int = Field(64, ge=1, le=4096, description="frames in the strip")
     frames: int = Field(10_000, ge=1, description="frames played in all")
+    paced: bool = Field(
+        False,
+        description="frames come at the twin's rate, by the host's clock, and are lost when nobody takes them; else as "
+        "fast as they are taken",
+    )
 
 
 Camera = Annotated[SimulatedCamera | ReplayCamera | LoopedCamera, Field(discriminator="kind")]

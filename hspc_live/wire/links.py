@@ -129,7 +129,7 @@ class Link:
         sent = True
         for number, frame in enumerate(frames):
             try:
-                # Copied: lending the memory until it is sent gains nothing measurable below 1 MiB (tools/bench_link.py)
+                # Copied: lending the memory until it is sent gains nothing measurable below 1 MiB (bench link)
                 # and would let a sender overwrite what is still in the queue.
                 self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if number < last else 0))
             except zmq.Again:

@@ -135,20 +135,6 @@ def test_inspect_says_what_cannot_be_read_and_ends_with_its_own_code(hspc_live, 
     assert said.code == 10 and json.loads(said.out)["readable_frames"] == 4 and str(foreign) in said.err
 
 
-def test_bench_pipeline_reports_rates_stages_and_the_bare_engine(hspc_live):
-    short = ("--frames", "1500", "--repeats", "2", "--set", "camera.distinct=32")
-    said = hspc_live("bench", "pipeline", "--engine", "null", "--json", *short)
-    found = plain(said)
-    assert "run 1 of 2" in said.err and "run 2 of 2" in said.err, "whoever waits wants to know for what"
-    assert found["frames"] == 1500 and found["repeats"] == 2
-    assert found["cells_per_s"] > 0 and found["engine_cells_per_s"] > found["cells_per_s"]
-    low, high = found["frames_per_s_range"]
-    assert low <= found["frames_per_s"] <= high
-    assert 0 <= found["overhead_fraction"] <= 1
-    assert found["us_per_cell"].keys() == {"acquire", "segment", "receive", "sort_core", "engine"}
-    assert found["latency_ms"]["n"] > 0
-
-
 def test_calibrate_delay_writes_lines_for_a_settings_file_and_overwrites_nothing(hspc_live, tmp_path):
     out = tmp_path / "delay.yaml"
     flags = ("--beads", "16", "--out", out, "--set", "camera.twin.height_px=96")

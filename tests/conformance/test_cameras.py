@@ -46,6 +46,11 @@ def looped(folder: Path) -> Camera:
     return LoopedCamera(devices.LoopedCamera(kind="looped", twin=TWIN, cells=2, distinct=5, frames=FRAMES), HostClock())
 
 
+def paced_loop(folder: Path) -> Camera:
+    settings = devices.LoopedCamera(kind="looped", twin=TWIN, cells=2, distinct=5, frames=FRAMES, paced=True)
+    return LoopedCamera(settings, HostClock())
+
+
 def replay(folder: Path, speed: float | None = None) -> Camera:
     path = folder / "film.rtdc"
     if not path.exists():
@@ -85,7 +90,7 @@ def own_replay(folder: Path) -> Camera:
     return ReplayCamera(devices.ReplayCamera(kind="replay", path=path), HostClock())
 
 
-CAMERAS = (simulated, unpaced, looped, replay, paced_replay, own_replay)
+CAMERAS = (simulated, unpaced, looped, paced_loop, replay, paced_replay, own_replay)
 
 
 @pytest.fixture(params=CAMERAS, ids=lambda make: make.__name__)
