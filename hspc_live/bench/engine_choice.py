@@ -89,6 +89,12 @@ def _settings(kind: str, precision: str, asked: Asked, section: type[Section]) -
         "precision": precision or None,
     }
     fields = {key: value for key, value in given.items() if key in section.model_fields and value is not None}
+    if (
+        kind != PEER
+        and "buckets" in fields
+        and set(asked.buckets) <= set(section.model_fields["buckets"].default or ())
+    ):
+        del fields["buckets"]  # sizes that it has anyway: what was built for its own buckets need not be built anew
     try:
         return TypeAdapter(schema.Engine).validate_python({"kind": kind, **fields})
     except ValidationError as error:

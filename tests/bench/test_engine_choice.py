@@ -42,12 +42,14 @@ def test_a_kind_that_settings_gain_is_measured_in_each_of_its_precisions(monkeyp
         kind: Literal["quick"]
         precision: Literal["auto", "fp32", "int8"] = "auto"
         threads: int = 2
+        buckets: tuple[int, ...] = (1, 4, 16)
 
     union = Annotated[TorchEager | NullEngine | Quick, Field(discriminator="kind")]
     monkeypatch.setattr(schema, "Engine", union)
     found = {choice.name: choice.settings for choice in choices(None, ASKED)}
     assert found.keys() == {"torch", "quick/fp32", "quick/int8"}
     assert found["quick/int8"].precision == "int8" and found["quick/int8"].threads == 1
-    (_, only) = choices(["quick/int8"], ASKED)
-    assert only.name == "quick/int8"
+    assert found["quick/int8"].buckets == (1, 4, 16), "it keeps those that it was built for"
+    (_, only) = choices(["quick/int8"], Asked("twin-lsm", "cpu", 1, (1, 5)))
+    assert only.name == "quick/int8" and only.settings.buckets == (1, 5)
     assert engine_overrides("quick/int8") == ["engine.kind=quick", "engine.precision=int8"]
