@@ -17,9 +17,11 @@ import cv2
 
 from hspc_drivers.looped_camera import LoopedCamera
 from hspc_drivers.replay_camera import ReplayCamera
+from hspc_drivers.serial_sorter import SerialSorter
 from hspc_drivers.simulated_camera import SimulatedFlowCamera
 from hspc_drivers.simulated_sorter import ProcessSorter
 from hspc_drivers.virtual_sorter import VirtualSorter
+from hspc_drivers.zmq_sorter import ZmqSorter
 from hspc_live.core.clock import Clock, HostClock, VirtualClock
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.identity import pipeline_id
@@ -60,16 +62,22 @@ def build_camera(settings: RunSettings, clock: Clock, speed: float | None) -> Ca
 
 
 def build_sorter(settings: RunSettings, clock: Clock, diary: Path | None) -> Sorter | None:
-    """The sorter that the settings name: on a virtual clock the same device runs in virtual time."""
+    """The sorter that the settings name: on a virtual clock a simulated one in virtual time, whatever they name."""
+    if isinstance(clock, VirtualClock) and not isinstance(settings.sorter, devices.NoSorter):
+        simulated = settings.sorter
+        if not isinstance(simulated, devices.SimulatedSorter):
+            simulated = devices.SimulatedSorter(kind="simulated")
+        # time leaps in a recording: silence there says nothing about the host
+        return VirtualSorter(simulated.model_copy(update={"watchdog_ms": 1e12}), clock, diary)
     match settings.sorter:
         case devices.NoSorter():
             return None
         case devices.SimulatedSorter() as simulated:
-            if isinstance(clock, VirtualClock):
-                # time leaps in a recording: silence there says nothing about the host
-                patient = simulated.model_copy(update={"watchdog_ms": 1e12})
-                return VirtualSorter(patient, clock, diary)
             return ProcessSorter(simulated, diary)
+        case devices.SerialSorter() as serial:
+            return SerialSorter(serial, settings.sort.timing.device_lead_ms)
+        case devices.ZmqSorter(address=address, start_s=start_s):
+            return ZmqSorter(address, start_s)
         case _:
             assert_never(settings.sorter)
 

@@ -1,4 +1,7 @@
-"""What a test must leave behind: nothing. A leftover task, process, thread, socket or shared-memory block fails it."""
+"""What a test must leave behind: nothing. A leftover task, process, thread, socket or shared-memory block fails it.
+
+And what tests of several folders use: sorters that are processes of their own, at the end of a wire.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ import contextlib
 import inspect
 import multiprocessing as mp
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -105,3 +112,89 @@ def _blocks() -> Iterator[str]:
         owner = folder.name.split("-")[1]
         if owner == str(os.getpid()) or not Path("/proc", owner).exists():
             yield str(folder)
+
+
+# ---- sorters at the end of a wire ------------------------------------------------------------------------------------
+
+FIRMWARE = Path(__file__).parents[1] / "drivers/firmware"
+# as Arduino compiles (C++11, no exceptions, no RTTI), strictly, and undefined behaviour ends the process at once
+FLAGS = (
+    "-std=c++11 -O1 -Wall -Wextra -Wconversion -Werror -fno-exceptions -fno-rtti -shared -fPIC "
+    "-fsanitize=undefined -fsanitize-undefined-trap-on-error"
+).split()
+
+
+@pytest.fixture(scope="session")
+def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference firmware's core, compiled as for a board but for this machine: a shared library."""
+    compiler = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler on this machine: the sorter firmware's core is not tested here")
+    library = tmp_path_factory.mktemp("firmware") / "libhspc_sorter.so"
+    sources = [FIRMWARE / "host/core.cpp", *sorted((FIRMWARE / "hspc_sorter").glob("*.cpp"))]
+    command = [compiler, *FLAGS, "-I", FIRMWARE / "hspc_sorter", *sources, "-o", library]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return library
+
+
+@dataclass
+class Device:
+    """A sorter that runs as a program of its own. `at` is its serial port, or the address that it calls."""
+
+    at: str
+    diary: Path
+    process: subprocess.Popen[str]
+
+    def order(self, text: str) -> None:
+        """Switch a fault of the emulator; returns when it is done."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{text}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == f"did {text}\n"
+
+    def stop(self) -> None:
+        """End it; harmless when it has ended."""
+        self.process.terminate()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def start_device(tmp_path: Path) -> Iterator[Callable[..., Device]]:
+    """Starts `python -m MODULE at …` as a device; all are ended after the test."""
+    started: list[Device] = []
+
+    def start(module: str, at: str, *arguments: object) -> Device:
+        diary = tmp_path / f"device-{len(started)}.jsonl"
+        command = [sys.executable, "-m", module, at, "--diary", diary, *arguments]
+        process = subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        started.append(Device(at, diary, process))
+        return started[-1]
+
+    yield start
+    for device in started:
+        device.stop()
+
+
+@pytest.fixture
+def emulator(start_device: Callable[..., Device], tmp_path: Path) -> Callable[..., Device]:
+    """Starts a serial emulator (`hspc_drivers.serial_emulator`) and returns it when its port is there."""
+    count = iter(range(100))
+
+    def start(*arguments: object) -> Device:
+        port = str(tmp_path / f"port-{next(count)}")
+        device = start_device("hspc_drivers.serial_emulator", port, *arguments)
+        assert device.process.stdout is not None
+        assert device.process.stdout.readline() == f"ready {port}\n"
+        return device
+
+    return start

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import random
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +18,10 @@ from hspc_live.core.values import ReceiptKind
 from hspc_live.settings.devices import SimulatedSorter
 
 _MS = 1_000_000
+MAX_WIDTH_NS = 1_000 * _MS
+"""Longest pulse: an actuator held open for longer is a mistake."""
+HORIZON_NS = 60_000 * _MS
+"""How far ahead a pulse may lie: no cell is known so long before, but a clock may be wrong."""
 
 
 class Refusal(StrEnum):
@@ -25,10 +30,10 @@ class Refusal(StrEnum):
     DISARMED = "disarmed"
     WATCHDOG = "watchdog"  # the host was silent: queue emptied, nothing accepted until armed anew
     TOO_LATE = "too_late"  # arrived after its deadline, or too short before its window
-    DUPLICATE = "duplicate"
+    DUPLICATE = "duplicate"  # its number is not above all that have come before
     QUEUE_FULL = "queue_full"
     OVERLAP = "overlap"  # its window meets that of another queued command: the actuator cannot be in two places
-    INVALID = "invalid"  # a window that ends before it begins
+    INVALID = "invalid"  # a window that ends before it begins, is too long or too far ahead; no such outlet
     SLEPT = "slept"  # the device woke up after the window had passed
 
 
@@ -79,11 +84,14 @@ Output = Answer | FiredPulse | ArmedChange
 class SorterDevice:
     """The device. All times are its own nanoseconds and must not run backwards.
 
-    `arm`, `disarm`, `heartbeat`, `accept` and `advance` return what happened, oldest first. Call `advance` at
-    `next_due_ns()` (or as soon after as the machine allows): pulses open and close, and the watchdog trips, there.
+    It opens any outlet that it is told, or only `outlets`. Commands have rising numbers: none can be fired twice, and a
+    small device has to remember one number only. `arm`, `disarm`, `heartbeat`, `accept` and `advance` return what
+    happened, oldest first. Call `advance` at `next_due_ns()` (or as soon after as the machine allows): pulses open and
+    close, and the watchdog trips, there.
     """
 
-    def __init__(self, settings: SimulatedSorter) -> None:
+    def __init__(self, settings: SimulatedSorter, outlets: Container[str] | None = None) -> None:
+        self._outlets = outlets
         self._latency_ns = round(settings.latency_ms * _MS)
         self._lead_ns = max(round(settings.min_lead_ms * _MS), self._latency_ns)
         self._max_queue = settings.max_queue
@@ -95,7 +103,7 @@ class SorterDevice:
         self._heard_ns = 0
         self._queue: list[DeviceCommand] = []
         self._open: tuple[DeviceCommand, int] | None = None
-        self._seen: set[int] = set()
+        self._last = -1
 
     @property
     def armed(self) -> bool:
@@ -115,6 +123,12 @@ class SorterDevice:
         if self._open is not None:
             return min(due, self._open[0].closes_ns)
         return min(due, self._queue[0].opens_ns) if self._queue else due
+
+    def begin(self, now_ns: int) -> list[Output]:
+        """A host begins anew: come to rest and forget the numbers of earlier commands."""
+        outputs = self.disarm(now_ns)
+        self._last = -1
+        return outputs
 
     def arm(self, now_ns: int) -> list[Output]:
         """Accept commands from now on."""
@@ -149,7 +163,7 @@ class SorterDevice:
         outputs = self.heartbeat(now_ns)
         reason = self._objection(command, now_ns)
         if reason is not Refusal.DUPLICATE:
-            self._seen.add(command.command)
+            self._last = command.command
         if reason is None:
             bisect.insort(self._queue, command, key=lambda queued: queued.opens_ns)
         else:
@@ -172,11 +186,13 @@ class SorterDevice:
 
     def _objection(self, command: DeviceCommand, now_ns: int) -> Refusal | None:
         """Why this command cannot be taken, or None. A repeated id is a duplicate whatever became of the first."""
-        if command.command in self._seen:
+        if command.command <= self._last:
             return Refusal.DUPLICATE
         if not self._armed:
             return self._idle_reason
-        if command.closes_ns <= command.opens_ns:
+        if not 0 < command.closes_ns - command.opens_ns <= MAX_WIDTH_NS or command.opens_ns > now_ns + HORIZON_NS:
+            return Refusal.INVALID
+        if self._outlets is not None and command.outlet not in self._outlets:
             return Refusal.INVALID
         if now_ns > command.deadline_ns or now_ns + self._lead_ns > command.opens_ns:
             return Refusal.TOO_LATE

@@ -1,15 +1,21 @@
 """The simulated sorter's own process: `SorterDevice` run on a clock of its own, against real time.
 
 It sleeps until its next due moment, spins through the last half millisecond (a timer's wake-up is not that exact), and
-between moments serves its host. It ends by itself when its host is gone, so a killed run leaves no orphan.
+between moments serves its host. A run's own sorter ends by itself when its host is gone, so a killed run leaves no
+orphan. Started by hand it is a device elsewhere, for `sorter.kind: zmq`, and waits for one host after the other:
+
+    python -m hspc_drivers.sorter_process tcp://127.0.0.1:5570
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from io import BufferedWriter
@@ -24,6 +30,7 @@ from hspc_drivers.sorter_wire import (
     DEVICE,
     Answered,
     ArmIt,
+    Begin,
     DisarmIt,
     Fire,
     Ping,
@@ -49,31 +56,71 @@ PARENT_EVERY_NS = NS_PER_S // 4
 def device_main(settings_json: str, epoch_ns: int, address: str, diary_path: str | None, folder: str) -> None:
     """What `spawn` starts. `epoch_ns` is when the clock was switched on (host time); `folder` holds the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the host's terminal reaches the host alone
-    if hasattr(os, "nice"):
-        with contextlib.suppress(PermissionError):  # a real device has a processor of its own
-            os.nice(-15)
     settings = SimulatedSorter.model_validate_json(settings_json)
     diary = Path(diary_path).open("ab") if diary_path is not None else None
-    try:
+    if not _run(settings, epoch_ns, address, diary, _parent_alive):
+        shutil.rmtree(folder, ignore_errors=True)  # the host cannot do it any more
+
+
+def main() -> None:
+    """A simulated sorter started by hand, for hosts that wait for it at an address."""
+    parser = argparse.ArgumentParser(prog="python -m hspc_drivers.sorter_process", description=main.__doc__)
+    parser.add_argument("address", help="where the host waits, e.g. tcp://127.0.0.1:5570 (sorter.address)")
+    parser.add_argument("--diary", type=Path, help="new file for what the actuator did, one JSON object a line")
+    parser.add_argument("--settings", default="{}", help="JSON of the simulated sorter's settings")
+    given = parser.parse_args()
+    settings = SimulatedSorter.model_validate({"kind": "simulated", **json.loads(given.settings)})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    diary = given.diary.open("xb") if given.diary is not None else None
+    with contextlib.suppress(KeyboardInterrupt):
+        _run(settings, time.perf_counter_ns(), given.address, diary, lambda: True)
+
+
+def _parent_alive() -> bool:
+    parent = parent_process()
+    return parent is not None and parent.is_alive()
+
+
+def _run(
+    settings: SimulatedSorter,
+    epoch_ns: int,
+    address: str,
+    diary: BufferedWriter | None,
+    host_alive: Callable[[], bool],
+) -> bool:
+    """Be the device until switched off (True) or orphaned (False). Closes the diary."""
+    be_urgent()
+    with contextlib.closing(diary) if diary is not None else contextlib.nullcontext():
         with open_dealer(address, DEVICE) as link:
-            process = _DeviceProcess(settings, DeviceClock.of(settings, epoch_ns), link, diary)
-            if not process.run():
-                shutil.rmtree(folder, ignore_errors=True)  # the host cannot do it any more
-    finally:
-        if diary is not None:
-            diary.close()
+            return _DeviceProcess(settings, DeviceClock.of(settings, epoch_ns), link, diary, host_alive).run()
+
+
+def be_urgent() -> None:
+    """Go before other processes where that is allowed: a real device has a processor of its own."""
+    if hasattr(os, "nice"):
+        with contextlib.suppress(PermissionError):
+            os.nice(-15)
 
 
 class _DeviceProcess:
     """The loop."""
 
-    def __init__(self, settings: SimulatedSorter, clock: DeviceClock, link: Link, diary: BufferedWriter | None) -> None:
+    def __init__(
+        self,
+        settings: SimulatedSorter,
+        clock: DeviceClock,
+        link: Link,
+        diary: BufferedWriter | None,
+        host_alive: Callable[[], bool],
+    ) -> None:
         self._device = SorterDevice(settings)
         self._clock = clock
         self._books = Bookkeeper(clock, round(settings.delay_error_ms * NS_PER_MS))
         self._link = link
         self._decoder = Decoder[ToDevice](ToDevice)
         self._diary = diary
+        self._host_alive = host_alive
+        self._session = 0
         self._on = True
 
     def run(self) -> bool:
@@ -83,11 +130,10 @@ class _DeviceProcess:
             now_ns = time.perf_counter_ns()
             if now_ns >= next_state_ns:
                 next_state_ns = now_ns + STATE_EVERY_NS
-                self._tell(State(self._device.armed))
+                self._say_state()
             if now_ns >= next_parent_ns:
                 next_parent_ns = now_ns + PARENT_EVERY_NS
-                parent = parent_process()
-                if parent is None or not parent.is_alive():
+                if not self._host_alive():
                     self._do(self._device.disarm)
                     return False
             self._wait(min(next_state_ns, now_ns + IDLE_NS))
@@ -120,15 +166,19 @@ class _DeviceProcess:
         except WireError:
             return
         match message:
+            case Begin(session):
+                self._do(self._device.begin)
+                self._session = session
+                self._say_state()
             case Ping(sent_ns):
                 self._do(self._device.heartbeat)
-                self._tell(Pong(sent_ns, self._now()))
+                self._tell(Pong(self._session, sent_ns, self._now()))
             case ArmIt():
                 self._do(self._device.arm)
-                self._tell(State(self._device.armed))
+                self._say_state()
             case DisarmIt():
                 self._do(self._device.disarm)
-                self._tell(State(self._device.armed))
+                self._say_state()
             case Fire():
                 command = DeviceCommand(
                     message.command, message.outlet, message.opens_ns, message.closes_ns, message.deadline_ns
@@ -139,6 +189,9 @@ class _DeviceProcess:
                 self._on = False
             case _:
                 assert_never(message)
+
+    def _say_state(self) -> None:
+        self._tell(State(self._session, self._device.armed))
 
     def _now(self) -> int:
         return self._clock.device_ns(time.perf_counter_ns())
@@ -161,3 +214,7 @@ class _DeviceProcess:
     def _tell(self, message: ToHost) -> None:
         # a full queue means a host that does not listen: its watchdog, not our memory, is the answer to that
         self._link.try_send(encode(message))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,8 @@
-"""What the simulated sorter and its host say to each other. Times are the device's own unless the name says host."""
+"""What a sorter with a process of its own and its host say to each other over ZeroMQ.
+
+Times are nanoseconds on the device's own clock unless the name says host. `docs/serial-protocol.md` describes this
+wire, too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,12 @@ from hspc_live.core.values import ReceiptKind
 
 DEVICE = b"sorter"
 """The name under which the device connects to its host."""
+
+
+class Begin(Struct, frozen=True, tag="begin"):
+    """host → device: begin anew. Come to rest, forget every command, and carry `session` (not 0) from now on."""
+
+    session: int
 
 
 class Ping(Struct, frozen=True, tag="ping"):
@@ -35,19 +45,21 @@ class Fire(Struct, frozen=True, tag="fire"):
 
 
 class SwitchOff(Struct, frozen=True, tag="off"):
-    """host → device: come to rest and end."""
+    """host → device: come to rest and end. Only a run's own simulated sorter is told so."""
 
 
 class Pong(Struct, frozen=True, tag="pong"):
     """device → host: the clock's reading between receiving a ping and answering it."""
 
+    session: int
     sent_ns: int
     device_ns: int
 
 
 class State(Struct, frozen=True, tag="state"):
-    """device → host, unasked and often: still there."""
+    """device → host, unasked and often: still there. `session` is 0 until a host has begun one."""
 
+    session: int
     armed: bool
 
 
@@ -60,5 +72,5 @@ class Answered(Struct, frozen=True, tag="answered"):
     reason: str
 
 
-ToDevice = Ping | ArmIt | DisarmIt | Fire | SwitchOff
+ToDevice = Begin | Ping | ArmIt | DisarmIt | Fire | SwitchOff
 ToHost = Pong | State | Answered

@@ -6,7 +6,7 @@ outcomes depend on nothing but the commands and the settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hspc_drivers.sorter_clock import DeviceClock
@@ -48,6 +48,11 @@ class VirtualSorter:
     def clock_bound_ns(self) -> int:
         """Both clocks are known exactly."""
         return 0
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """Nothing stands between host and device."""
+        return {}
 
     def open(self) -> None:
         """Switch on."""

@@ -148,6 +148,7 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         "arming_refused": sort["arming_refused"],
         "gates": sort["gates"],
         "engine": sort["engine"],
+        "sorter": sort["sorter"],
         "warnings": acquire.get("warnings", []),
         "workers": {"replaced": report.replaced_workers, "leased_again": acquire.get("leased_again", 0)},
         "work_ns": sort["work_ns"],
@@ -192,6 +193,8 @@ def _error(summary: dict[str, Any], report: RunReport) -> HspcError | None:
         return DataLoss(stream_error)
     if stream_error:
         return DeviceError(f"the stream ended early: {stream_error}")
+    if summary["sorter"]["failure"]:
+        return DeviceError(f"the sorter failed, the run went on disarmed: {summary['sorter']['failure']}")
     if summary["arming_refused"] and not report.interrupted:
         return ArmingError(f"arming was refused, the run went on disarmed: {summary['arming_refused']}")
     return None

@@ -77,6 +77,11 @@ class Sorter(Protocol):
         """How far the estimate of the device's clock can be off now, in ns; 0 where both share one."""
         ...
 
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """What went wrong between host and device so far, counted by name; what is nobody's concern is left out."""
+        ...
+
     def arm(self) -> None:
         """Let commands through, and have the device say so. Raises DeviceError if it does not."""
         ...

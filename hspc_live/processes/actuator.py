@@ -7,6 +7,7 @@ None of these may pass unnoticed: they come back as a reason to disarm, which th
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.protocols import Sorter
@@ -25,6 +26,7 @@ class Actuator:
         self._live = live
         self._last_heartbeat_ns = 0
         self._armed = False
+        self._failure = ""
         self.last_fire_ns = 0
 
     @property
@@ -36,6 +38,16 @@ class Actuator:
     def clock_bound_ns(self) -> int:
         """How far the device's clock may be off the host's idea of it; 0 without a device."""
         return 0 if self._sorter is None else self._sorter.clock_bound_ns
+
+    @property
+    def failure(self) -> str:
+        """The device's first failure in this run; empty while there was none."""
+        return self._failure
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """What the driver has counted as going wrong between host and device."""
+        return {} if self._sorter is None else self._sorter.faults
 
     def arm(self) -> str | None:
         """Let commands through; returns why that is impossible, or None."""
@@ -62,7 +74,7 @@ class Actuator:
         try:
             self._sorter.send(command)
         except DeviceError as error:
-            return f"sorter: {error}"
+            return self._failed(error)
         return None
 
     def poll(self) -> tuple[tuple[Receipt, ...], str | None]:
@@ -76,12 +88,16 @@ class Actuator:
                 self._sorter.heartbeat()
             receipts = tuple(self._sorter.poll())
         except DeviceError as error:
-            return (), f"sorter: {error}"
+            return (), self._failed(error)
         at_rest = {r.reason for r in receipts if r.kind is ReceiptKind.REFUSED} & AT_REST
         if at_rest or (self._armed and not self._sorter.armed):  # whatever we believe, the device does not sort
             why = ", ".join(sorted(at_rest)) or "by its own word"
             return receipts, f"the sorter has disarmed itself ({why}): was the host silent?"
         return receipts, None
+
+    def _failed(self, error: DeviceError) -> str:
+        self._failure = self._failure or str(error)
+        return str(error)
 
     def close(self) -> None:
         """Disarm and let go."""

@@ -267,13 +267,16 @@ class Sort:
                 case GatesSet():
                     self._operator.gates_set(action)
                 case Alarm(kind, detail):
-                    self._tally.alarms[kind] += 1
-                    if self._tally.alarms[kind] == 1:
-                        self._child.say("alarm", f"{kind}: {detail}")
-                    self._scribe.note(kind, detail, now_ns)
+                    self._alarm(kind, detail, now_ns)
         if failed is not None:
             requests += self._feed(Disarm(failed))
         return requests
+
+    def _alarm(self, kind: str, detail: str, now_ns: int) -> None:
+        self._tally.alarms[kind] += 1
+        if self._tally.alarms[kind] == 1:
+            self._child.say("alarm", f"{kind}: {detail}")
+        self._scribe.note(kind, detail, now_ns)
 
     async def _score_group(self) -> None:
         """Replay: score what the last group of frames asked for, before the next frame is looked at."""
@@ -309,6 +312,8 @@ class Sort:
             self._feed(Received(receipts))
         if problem is not None and self._core.armed:
             self._feed(Disarm(problem))
+        if self._sorter.failure and not self._tally.alarms["sorter"]:
+            self._alarm("sorter", self._sorter.failure, self._clock.now_ns())
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
@@ -368,6 +373,7 @@ class Sort:
             "batches": self._inference.batches,
             "views": self._inference.views,
         }
+        report["sorter"] = {"failure": self._sorter.failure, "faults": dict(self._sorter.faults)}
         report["unrecorded_messages"] = self._scribe.unrecorded
         await self._scribe.end(report["ledgers"], report)
         return report

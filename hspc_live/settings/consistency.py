@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from hspc_live.settings.chamber_run import ChamberRunSettings
-from hspc_live.settings.devices import LoopedCamera, ReplayCamera, SimulatedCamera
+from hspc_live.settings.devices import LoopedCamera, ReplayCamera, SerialSorter, SimulatedCamera
 from hspc_live.settings.document import KeyPath
 from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
 from hspc_live.settings.twin import TwinFlowSettings
@@ -25,6 +25,7 @@ def contradictions(settings: RunSettings) -> list[Problem]:
         _geometry,
         _timing,
         _outlets,
+        _wired,
         _rig,
         _camera,
         engine_problems,
@@ -81,6 +82,23 @@ def _outlets(settings: RunSettings) -> Iterator[Problem]:
         if counts[outlet.name] > 1 and outlet.name in seen:
             yield ("sort", "outlets", number, "name"), f"the name {outlet.name!r} is taken by another outlet"
         seen.add(outlet.name)
+
+
+def _wired(settings: RunSettings) -> Iterator[Problem]:
+    """Every outlet has an output of its own at a sorter whose outputs are numbered."""
+    if not isinstance(settings.sorter, SerialSorter):
+        return
+    numbers = settings.sorter.outlets
+    for number, outlet in enumerate(settings.sort.outlets):
+        if outlet.name not in numbers:
+            yield (
+                ("sort", "outlets", number, "name"),
+                f"{outlet.name!r} has no output at the sorter: give it one in sorter.outlets, e.g. {outlet.name}: 1",
+            )
+    for name, number in numbers.items():
+        others = [other for other, its in numbers.items() if its == number and other != name]
+        if others:
+            yield ("sorter", "outlets", name), f"output {number} is that of {', '.join(others)}, too"
 
 
 def _rig(settings: RunSettings) -> Iterator[Problem]:

@@ -76,4 +76,23 @@ class SimulatedSorter(Section):
     seed: int = 1
 
 
-Sorter = Annotated[NoSorter | SimulatedSorter, Field(discriminator="kind")]
+class SerialSorter(Section):
+    """A sorter at a serial port that speaks the line protocol (docs/serial-protocol.md)."""
+
+    kind: Literal["serial"]
+    port: str = Field(min_length=1, description="/dev/ttyACM0, /dev/serial/by-id/…, COM5; or an emulator's link")
+    baud: int = Field(500_000, ge=9600, description="as in the device; of no meaning where the device has USB itself")
+    outlets: dict[str, Annotated[int, Field(ge=1, le=255)]] = Field(
+        min_length=1, description="number that the device gives to each outlet"
+    )
+
+
+class ZmqSorter(Section):
+    """A sorter whose own process calls this computer over ZeroMQ. `address` is where it is waited for."""
+
+    kind: Literal["zmq"]
+    address: str = Field(pattern=r"^(tcp|ipc)://.+", description="tcp://127.0.0.1:5570, or ipc:// in a private folder")
+    start_s: float = Field(30.0, gt=0, description="how long its first word is waited for")
+
+
+Sorter = Annotated[NoSorter | SimulatedSorter | SerialSorter | ZmqSorter, Field(discriminator="kind")]

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
+from hspc_drivers.serial_sorter import SerialSorter
 from hspc_drivers.simulated_sorter import ProcessSorter
 from hspc_drivers.virtual_sorter import VirtualSorter
+from hspc_drivers.zmq_sorter import ZmqSorter
 from hspc_live.core.clock import VirtualClock
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.protocols import Sorter
 from hspc_live.core.values import Receipt, ReceiptKind, SortCommand
+from hspc_live.settings import devices
 from hspc_live.settings.devices import SimulatedSorter
 from hspc_live.twin.pulses import Diary, read_diary
+from hspc_live.wire.links import endpoint, private_folder
 
 MS = 1_000_000
 LATE = 40 * MS  # a busy machine may wake the process late; its pulses are wide enough not to be slept through
 SETTINGS = SimulatedSorter(kind="simulated", watchdog_ms=1000.0, min_lead_ms=5.0, max_queue=4)
+OUTLETS = {"left": 1, "right": 2}
 
 
 class Bench(Protocol):
@@ -37,8 +44,10 @@ class Bench(Protocol):
 
 
 @dataclass
-class ProcessBench:
-    sorter: ProcessSorter
+class RealBench:
+    """A device that is a process of its own, in real time."""
+
+    sorter: ProcessSorter | ZmqSorter | SerialSorter
     path: Path
 
     def now_ns(self) -> int:
@@ -80,20 +89,35 @@ class VirtualBench:
         return self.sorter.diary
 
 
-@pytest.fixture(params=["process", "virtual"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    made: ProcessBench | VirtualBench
-    if request.param == "process":
-        path = tmp_path / "pulses.jsonl"
-        made = ProcessBench(ProcessSorter(SETTINGS, path), path)
-    else:
-        clock = VirtualClock(5_000_000_000)
-        made = VirtualBench(VirtualSorter(SETTINGS, clock), clock)
-    made.sorter.open()
+@pytest.fixture(params=["process", "virtual", "zmq", "serial", "serial-firmware"])
+def bench(
+    request: pytest.FixtureRequest, tmp_path: Path, start_device: Callable[..., Any], emulator: Callable[..., Any]
+) -> Iterator[Bench]:
+    made: RealBench | VirtualBench
+    given = ("--settings", json.dumps(SETTINGS.model_dump(mode="json")))
+    folder = private_folder()
+    match request.param:
+        case "process":
+            path = tmp_path / "pulses.jsonl"
+            made = RealBench(ProcessSorter(SETTINGS, path), path)
+        case "zmq":
+            address = endpoint(folder, "sorter")
+            device = start_device("hspc_drivers.sorter_process", address, *given)
+            made = RealBench(ZmqSorter(address), device.diary)
+        case "virtual":
+            clock = VirtualClock(5_000_000_000)
+            made = VirtualBench(VirtualSorter(SETTINGS, clock), clock)
+        case brain:
+            core = ("--firmware", request.getfixturevalue("firmware")) if brain == "serial-firmware" else ()
+            device = emulator(*given, *core)
+            settings = devices.SerialSorter(kind="serial", port=device.at, outlets=OUTLETS)
+            made = RealBench(SerialSorter(settings, 20.0), device.diary)
     try:
+        made.sorter.open()
         yield made
     finally:
         made.sorter.close()
+        shutil.rmtree(folder)
 
 
 def _command(bench: Bench, number: int, in_ms: float, width_ms: float = 80.0, outlet: str = "left") -> SortCommand:
@@ -221,8 +245,15 @@ def test_closing_empties_the_queue_and_can_be_repeated(bench: Bench) -> None:
     assert bench.diary().pulses == ()
 
 
+def test_nothing_has_gone_wrong(bench: Bench) -> None:
+    bench.sorter.arm()
+    bench.run_for(100.0)
+    assert set(bench.sorter.faults) <= {"arming_again"}, "a busy machine may take its time"
+
+
 @pytest.mark.parametrize("act", [Sorter.arm, Sorter.heartbeat, Sorter.poll])
 def test_unopened_is_a_device_error(act: Callable[[Sorter], object]) -> None:
-    for sorter in (VirtualSorter(SETTINGS, VirtualClock()), ProcessSorter(SETTINGS)):
+    serial = SerialSorter(devices.SerialSorter(kind="serial", port="/nowhere", outlets=OUTLETS), 20.0)
+    for sorter in (VirtualSorter(SETTINGS, VirtualClock()), ProcessSorter(SETTINGS), ZmqSorter("ipc://a"), serial):
         with pytest.raises(DeviceError, match="not open"):
             getattr(sorter, act.__name__)()
