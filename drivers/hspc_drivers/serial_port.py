@@ -15,8 +15,10 @@ from hspc_drivers.serial_protocol import TO_HOST, Bad, Line, LineReader
 from hspc_live.core.errors import DeviceError
 
 READ_S = 0.1
-WRITE_S = 0.02
-"""A line that cannot be handed over in this time meets a device that reads nothing."""
+WRITE_S = 0.5
+"""A line that cannot be handed over in this time meets a device that reads nothing: it is silent before that.
+
+Not shorter: pyserial also counts the time for which this process was not let run."""
 
 
 class SerialPort:
@@ -35,7 +37,7 @@ class SerialPort:
         self._thread.start()
 
     def write(self, line: bytes) -> None:
-        """Hand `line` over, whole. Raises DeviceError if that cannot be done within 20 ms; `lost` then says why."""
+        """Hand `line` over, whole. Raises DeviceError if that cannot be done; `lost` then says why."""
         from serial import SerialException, SerialTimeoutException
 
         if not self.lost:
@@ -43,8 +45,8 @@ class SerialPort:
                 self._port.write(line)
             except SerialTimeoutException:
                 self.lost = f"{self._name} takes nothing any more"
-            except (SerialException, OSError) as error:
-                self.lost = f"{self._name} is gone, unplugged? ({error})"
+            except (SerialException, OSError):
+                self.lost = f"{self._name} is gone, unplugged?"
         if self.lost:
             raise DeviceError(f"sorter: {self.lost}")
 
@@ -77,9 +79,9 @@ class SerialPort:
         while not self._closing:
             try:
                 data = self._port.read(max(1, self._port.in_waiting))
-            except (SerialException, OSError, TypeError) as error:  # TypeError: closed under its feet
+            except (SerialException, OSError, TypeError):  # TypeError: closed under its feet
                 if not self._closing:
-                    self.lost = self.lost or f"{self._name} is gone, unplugged? ({error})"
+                    self.lost = self.lost or f"{self._name} is gone, unplugged?"
                 return
             now_ns = time.perf_counter_ns()
             self._come.extend((now_ns, line) for line in reader.feed(data))

@@ -194,7 +194,8 @@ def _error(summary: dict[str, Any], report: RunReport) -> HspcError | None:
     if stream_error:
         return DeviceError(f"the stream ended early: {stream_error}")
     if summary["sorter"]["failure"]:
-        return DeviceError(f"the sorter failed, the run went on disarmed: {summary['sorter']['failure']}")
+        failure = summary["sorter"]["failure"].removeprefix("sorter: ")
+        return DeviceError(f"the sorter failed, the run went on disarmed: {failure}")
     if summary["arming_refused"] and not report.interrupted:
         return ArmingError(f"arming was refused, the run went on disarmed: {summary['arming_refused']}")
     return None

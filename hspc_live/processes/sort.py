@@ -313,7 +313,7 @@ class Sort:
         if problem is not None and self._core.armed:
             self._feed(Disarm(problem))
         if self._sorter.failure and not self._tally.alarms["sorter"]:
-            self._alarm("sorter", self._sorter.failure, self._clock.now_ns())
+            self._alarm("sorter", self._sorter.failure.removeprefix("sorter: "), self._clock.now_ns())
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
