@@ -190,6 +190,12 @@ def test_every_path_in_the_schema_is_resolved() -> None:
         ("sorter: {kind: simulated, min_lead_ms: 30}",
          " sort.timing.device_lead_ms: must be at least sorter.min_lead_ms (30 ms), or the sorter refuses every "
          "command, found 20"),
+        ("sorter: {kind: serial, outlets: {a: 1}}", "1: sorter.port: missing; this key has no default"),
+        ("sorter: {kind: serial, port: COM5, outlets: {b: 1}}\n"
+         "sort: {outlets: [{name: a, gate: {kind: score, class_name: MPP}}]}",
+         "2: sort.outlets.0.name: 'a' has no output at the sorter: give it one in sorter.outlets, e.g. a: 1"),
+        ("sorter: {kind: serial, port: COM5, outlets: {a: 0}}",
+         "1: sorter.outlets.a: must be at least 1, found 0"),
         ("rig: {modality: brightfield}", "1: rig.modality: is 'brightfield', but camera.twin.modality films 'dic'"),
         ("engine: {kind: null, classes: [A, A]}", "1: engine.classes: needs at least two classes, each named once"),
         ("engine: {buckets: [4, 2]}", "1: engine.buckets: must be batch sizes of at least 1, growing, each once"),
@@ -218,6 +224,13 @@ def test_two_outlets_of_one_name(tmp_path: Path) -> None:
     outlet = "{name: a, gate: {kind: score, class_name: MPP}}"
     assert complaint(tmp_path, f"sort:\n  outlets:\n    - {outlet}\n    - {outlet}\n") == [
         "rig.yaml:4: sort.outlets.1.name: the name 'a' is taken by another outlet"
+    ]
+
+
+def test_two_outlets_at_one_output_of_the_sorter(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "sorter: {kind: serial, port: COM5, outlets: {a: 1, b: 1}}") == [
+        "rig.yaml:1: sorter.outlets.a: output 1 is that of b, too",
+        "rig.yaml:1: sorter.outlets.b: output 1 is that of a, too",
     ]
 
 
