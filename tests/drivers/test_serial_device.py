@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,17 +96,65 @@ def _drive(brain: Brain, steps: list[Step], start_us: int, *, punctual: bool) ->
     return said
 
 
-@given(STEPS, STARTS, st.booleans())
-@settings(max_examples=400, deadline=None)
-def test_the_firmware_says_and_does_what_the_python_device_does(
-    firmware: Path, steps: list[Step], start_us: int, punctual: bool
-) -> None:
+def _busy_life(seed: int) -> list[Step]:
+    """A long stretch of sorting as it goes, with all that is refused in it: deeper than chance alone would come."""
+    chance = random.Random(seed)
+    steps = []
+    number = 0
+    for _ in range(chance.randrange(40, 160)):
+        act = chance.choices(["fire", "ping", "ask", "arm", "wake", "disarm", "hello"], [60, 20, 12, 6, 4, 1, 0.5])[0]
+        if act == "hello":
+            number = 0
+        number += act == "fire" and chance.random() < 0.95
+        steps.append(
+            Step(
+                wait_us=chance.choice([0, 1, chance.randrange(3 * MS), chance.randrange(25 * MS)]),
+                act=act,
+                number=max(0, number - (chance.randrange(30) if act == "ask" else 0)),
+                seq=chance.randrange(1, 3),
+                outlet=chance.choice([1, 2, 1, 2, 1, 2, 0, 3]),
+                in_us=chance.choice([chance.randrange(4 * MS, 12 * MS), chance.randrange(100 * MS), 61_000 * MS]),
+                width_us=chance.choice([1, chance.randrange(3 * MS), chance.randrange(12 * MS), 1000 * MS + 1]),
+                slack_us=-chance.choice([0, 5 * MS, chance.randrange(100 * MS)]),
+                junk=b"",
+            )
+        )
+    return steps
+
+
+def _same(firmware: Path, steps: list[Step], start_us: int, *, punctual: bool) -> None:
     core = Firmware(firmware, SETTINGS)
     try:
         theirs = _drive(core, steps, start_us, punctual=punctual)
     finally:
         core.close()
     assert theirs == _drive(SerialDevice(SETTINGS), steps, start_us, punctual=punctual)
+
+
+@given(STEPS, STARTS, st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_the_firmware_says_and_does_what_the_python_device_does(
+    firmware: Path, steps: list[Step], start_us: int, punctual: bool
+) -> None:
+    _same(firmware, steps, start_us, punctual=punctual)
+
+
+@given(st.integers(0, 2**32), STARTS, st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_so_it_does_in_a_long_and_busy_life(firmware: Path, seed: int, start_us: int, punctual: bool) -> None:
+    _same(firmware, _busy_life(seed), start_us, punctual=punctual)
+
+
+@pytest.mark.parametrize("word", ["4294967295", "4294967296", "42949672950", "01", "", "-1", "1a", "+1", " 1"])
+@pytest.mark.parametrize(
+    "body", ["0001 ASK {}", "0001 HELLO {} 7", "0001 FIRE 1 {} 3 4 5", "0001 PING{}", "000{} PING"]
+)
+def test_both_read_the_same_numbers(firmware: Path, body: str, word: str) -> None:
+    text = f"000{body.format(word)}".encode()
+    line = b"%s*%04X\n" % (text, protocol.crc16(text))
+    python, core = _brains(firmware)
+    _say(python, 1, protocol.Hello(1, 5), 0), _say(core, 1, protocol.Hello(1, 5), 0)
+    assert python.feed(line, 0) == core.feed(line, 0) != b""
 
 
 @given(STEPS, STARTS, st.booleans())

@@ -29,6 +29,8 @@ def test_the_bound_holds_whatever_the_delays(
         estimate.add(sent, clock.device_ns(sent + there), sent + there + back)
     found, bound = estimate.offset_ns(ask)
     assert abs(found - (clock.device_ns(ask) - ask)) <= bound + 2
+    found_drift, drift_bound = estimate.drift
+    assert abs(found_drift - drift) <= drift_bound * (1 + 1e-9)
 
 
 @given(st.integers(0, 10**17), st.floats(-1e-3, 1e-3), st.integers(-(10**12), 10**12))
@@ -47,6 +49,19 @@ def test_drift_is_followed() -> None:
     now = 600 * S
     assert abs(estimate.device_ns(now) - clock.device_ns(now)) < 50_000  # 90 ms away without following
     assert abs(estimate.host_ns(clock.device_ns(now), now) - now) < 50_000
+
+
+def test_drift_is_estimated_so_that_what_lies_ahead_is_on_time() -> None:
+    """A resonator 0.4 % off: a second ahead, following alone would be 4 ms wrong."""
+    clock = DeviceClock(S, 4e-3, 0)
+    estimate = ClockEstimate(worst_drift=5e-3)
+    for k in range(64):
+        sent = k * S // 20
+        estimate.add(sent, clock.device_ns(sent + 250_000), sent + 500_000)
+    ahead = 64 * S // 20 + S
+    found, bound = estimate.offset_ns(ahead)
+    assert abs(found - (clock.device_ns(ahead) - ahead)) <= bound < S // 1000
+    assert estimate.drift[0] == pytest.approx(4e-3, abs=3e-4)
 
 
 def test_unknown_before_the_first_answer() -> None:
