@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hspc_live.core.values import Modality
 from hspc_live.settings.base import Section
+from hspc_live.settings.micromanager import MicroManagerCamera
 from hspc_live.settings.twin import TwinFlowSettings
 
 
@@ -47,7 +48,7 @@ class LoopedCamera(Section):
     frames: int = Field(10_000, ge=1, description="frames played in all")
 
 
-Camera = Annotated[SimulatedCamera | ReplayCamera | LoopedCamera, Field(discriminator="kind")]
+Camera = Annotated[SimulatedCamera | ReplayCamera | LoopedCamera | MicroManagerCamera, Field(discriminator="kind")]
 
 
 class NoSorter(Section):
