@@ -167,13 +167,11 @@ class CoreSession:
         self.core.getLastImageMD(tags)
         return int(tags.GetSingleTag(NUMBER).GetValue())
 
-    def snap(self) -> Pixels:
-        """One picture of the default camera, (height, width), exposed now."""
-        core = self.core
-        core.snapImage()
+    def snapped(self) -> Pixels:
+        """The picture of the last `snapImage`, (height, width), a copy."""
         if self._settings.backend == "java":
-            return _java_frame(core.getTaggedImage()).pixels
-        return cast("Pixels", core.getImage().copy())
+            return _java_frame(self.core.getTaggedImage()).pixels
+        return cast("Pixels", self.core.getImage().copy())
 
     # ---- devices -----------------------------------------------------------------------------------------------------
 

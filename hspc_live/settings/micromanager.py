@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from hspc_live.settings.base import Section
 
-Positive = Annotated[float, Field(gt=0)]
 PropertyValue = str | int | float
 """What a device property may be set to; the core takes text, and `1` in YAML is a number."""
 
@@ -59,7 +58,7 @@ class MicroManagerChannel(Section):
     name: str = Field(min_length=1)
     group: str = Field("", description="configuration group, e.g. Channel; empty switches nothing")
     preset: str = Field("", description="its preset, e.g. DIC or FITC")
-    device: str = Field("", description="label of the camera that films it; empty takes the default camera")
+    device: str = Field("", description="label of the camera that films it; empty takes that of the first channel")
     exposure_ms: float = Field(10.0, gt=0, le=60_000, description="its usual exposure")
 
 
@@ -73,7 +72,7 @@ class MicroManagerSnapCamera(Section):
     )
     binning: int | None = Field(None, ge=1, description="None leaves it as it is")
     properties: dict[str, PropertyValue] = Field(
-        default_factory=dict, description="further properties of the first channel's camera"
+        default_factory=dict, description="further properties of every camera used, by Micro-Manager's names"
     )
     um_per_px: float | None = Field(
         None, gt=0, description="of the pictures as they come, binned; None takes the configuration's pixel size"
@@ -86,6 +85,7 @@ class MicroManagerStage(Section):
     kind: Literal["micromanager"]
     device: str = Field("", description="the stage's label; empty takes the one that the configuration makes default")
     arrive_timeout_s: float = Field(30.0, gt=0, description="a move that has not ended by then is a failure")
+    resolution_um: float = Field(0.1, gt=0, description="smallest step that it reports")
     tolerance_um: float = Field(1.0, gt=0, description="further than this from the target it has not arrived")
     backlash_um: float = Field(
         0.0, ge=0, description="above 0: each target is come to in +x and +y, from so far before it"
