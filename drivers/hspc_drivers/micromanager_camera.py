@@ -263,7 +263,7 @@ def camera_info(
         modality=rig.modality,
         shear_axis_deg=rig.shear_axis_deg,
         exposure_us=1e3 * exposure_ms,
-        model=f"{about['adapter']}/{about['device']}",
+        model=session.model(label),
         time_sd_us=time_sd_us,
         device=about,
     )

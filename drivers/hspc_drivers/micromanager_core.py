@@ -188,6 +188,11 @@ class CoreSession:
             takes = f": it takes {', '.join(allowed)}" if allowed else ""
             raise DeviceError(f"{device} does not take {name} = {value}{takes} ({error})") from error
 
+    def model(self, device: str) -> str:
+        """Adapter and device by name; a device written in Python has no adapter."""
+        name = str(self.core.getDeviceName(device))
+        return name if self._prepare is not None else f"{self.core.getDeviceLibrary(device)}/{name}"
+
     def about(self, device: str) -> dict[str, str]:
         """What the recording keeps of a device: versions, adapter, and every property as it is now."""
         core = self.core

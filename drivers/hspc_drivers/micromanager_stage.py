@@ -53,7 +53,7 @@ class MicroManagerStage:
                 wanted = repr(self._label) if self._label else "(the configuration makes none the default one)"
                 raise DeviceError(f"there is no XY stage {wanted}; there are: {', '.join(stages) or 'none'}")
             with told(f"stage {self._label}"):
-                about = f"{core.getDeviceLibrary(self._label)}/{core.getDeviceName(self._label)}"
+                model = self._session.model(self._label)
                 self._where(core)
         except BaseException:
             self.close()
@@ -63,7 +63,7 @@ class MicroManagerStage:
             (soft.x_min_um + back, soft.x_max_um),
             (soft.y_min_um + back, soft.y_max_um),
             self._settings.resolution_um,
-            about,
+            model,
         )
 
     def move_to(self, target: StageTarget) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hspc_live.recording.chamber_reader import open_chamber
 from hspc_live.recording.reader import open_recording
 from hspc_live.settings.shipped import shipped_config
 
@@ -47,3 +48,37 @@ def test_past_the_rate_that_the_core_holds_every_lost_frame_is_in_the_ledger(sta
     assert code == 0, err
     summary = json.loads(said)
     assert balanced(summary) and sum(summary["frames"]["dropped"].values()) > 0
+
+
+CHAMBER = """
+mode: chamber
+name: twin-behind-a-core
+camera:
+  kind: micromanager_twin
+  twin: {seed: 5, height_px: 576, width_px: 576, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
+stage: {kind: micromanager}
+engine: {kind: "null"}
+exposure: {fluorescence: [gfp]}
+sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
+chamber:
+  tiling: {area: {kind: rectangle, x0_um: -90, y0_um: -90, width_um: 180, height_um: 180}}
+  picking: {clear_um: 5}
+"""
+
+
+def test_a_chamber_behind_a_real_core_is_scored_against_the_truth(start: Start, tmp_path: Path) -> None:
+    """Core, stage driver, camera driver, channel switching: the twin's cells are found where they truly lie."""
+    config = tmp_path / "chamber.yaml"
+    config.write_text(CHAMBER)
+    code, said, err = start("run", config, "--revisit", "--out", tmp_path / "out", "--json").end()
+    assert code == 0, err
+    summary = json.loads(said)
+    assert summary["ledger"]["balanced"] and summary["fields"]["planned"] == summary["fields"]["visited"] >= 4
+    truth = summary["truth"]
+    assert truth["cells"]["found"] > 10 and truth["cells"]["listed_twice"] == 0
+    assert truth["picks"]["position_error_um"] < 0.3 and truth["fresh"]["position_error_um"] < 0.3
+    assert summary["revisit"]["refound_of_shown"] >= 0.9
+    with open_chamber(tmp_path / "out/recording.h5") as recording:
+        facts = recording.facts
+    assert facts.channels == ("transmitted", "gfp") and facts.camera.model == "digital twin"
+    assert facts.stage.model == "TwinStage" and "MMCore" in facts.camera.device["core"]
