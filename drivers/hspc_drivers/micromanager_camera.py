@@ -115,19 +115,30 @@ class MicroManagerCamera:
         """
         if self._info is None or not (self._running or self._stopped.is_set()):
             raise DeviceError("the Micro-Manager camera is not running: call open() and start() before read()")
+        core = self._session.core
+        try:
+            if core.getRemainingImageCount() > 0 and not self._stopped.is_set():  # under load one always waits
+                return self._frame(self._session.pop())
+            return self._wait(core, timeout_s)
+        except IndexError:  # the core threw the buffer away in just this moment
+            return None
+        except (DeviceError, EndOfStream):
+            raise
+        except Exception as error:
+            raise DeviceError(f"camera {self._label} stopped answering: {error}") from error
+
+    def _wait(self, core: Any, timeout_s: float) -> Frame | None:
+        """Look again and again, asleep in between."""
+        assert self._info is not None
         period_s = max(1 / self._info.frames_per_s, self._exposure_ms / 1e3)
         poll_s = min(max(period_s / POLLS, POLL_S[0]), POLL_S[1])
         before = time.perf_counter()
         until = before + timeout_s
         while not self._stopped.is_set():
-            with told(f"camera {self._label} stopped answering"):
-                if self._session.core.getRemainingImageCount() > 0:
-                    frame = self._take()
-                    if frame is not None:
-                        return frame
-                    continue
-                if self._quiet_s > period_s:
-                    self._expect_more(period_s)
+            if core.getRemainingImageCount() > 0:
+                return self._frame(self._session.pop())
+            if self._quiet_s > period_s:
+                self._expect_more(period_s)
             now = time.perf_counter()
             if now >= until:
                 return None
@@ -137,16 +148,8 @@ class MicroManagerCamera:
             self._stopped.wait(min(poll_s, until - now))
         return None
 
-    def _take(self) -> Frame | None:
-        """The oldest frame; None if the core threw the buffer away in just this moment."""
-        try:
-            popped = self._session.pop()
-        except IndexError:
-            return None
-        self._quiet_s = 0.0
-        return self._frame(popped)
-
     def _frame(self, popped: Popped) -> Frame:
+        self._quiet_s = 0.0
         waited_ns, now_ns = residency_ns(popped.received)
         captured_ns = mid_exposure_ns(now_ns - waited_ns, self._exposure_ms, self._settings.transfer_ms or 0.0)
         if popped.number <= self._last_number:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from hspc_live.core.clock import NS_PER_MS
 
@@ -31,7 +31,9 @@ def residency_ns(received: str) -> tuple[int, int]:
         now_ns = time.perf_counter_ns()
         if now_ns - before_ns < _STEADY_NS:  # else we were interrupted between the two
             break
-    return max(0, (here - there) // timedelta(microseconds=1) * 1000), now_ns
+    waited = here - there
+    waited_us = waited.days * 86_400_000_000 + waited.seconds * 1_000_000 + waited.microseconds
+    return max(0, waited_us * 1000), now_ns
 
 
 def mid_exposure_ns(in_core_ns: int, exposure_ms: float, transfer_ms: float) -> int:
