@@ -50,6 +50,21 @@ def test_past_the_rate_that_the_core_holds_every_lost_frame_is_in_the_ledger(sta
     assert balanced(summary) and sum(summary["frames"]["dropped"].values()) > 0
 
 
+def test_a_camera_that_stalls_ends_the_run_in_good_order(start: Start, tmp_path: Path) -> None:
+    """Said to be fast and taking three seconds a frame: noticed, the run ended, what there is kept whole."""
+    out = tmp_path / "out"
+    code, said, err = start(
+        "run", shipped_config("rigs/demo_camera"), "--for", "60s", "--out", out, "--json",
+        "--set", "camera.frames_per_s=100", "--set", "camera.properties={PixelType: 16bit, ReadoutTime: 3000}",
+        "--set", "camera.stall_periods=5",
+    ).end()  # fmt: skip
+    assert code == 6 and "no frame for" in err and "trigger" in err
+    summary = json.loads(said)
+    assert balanced(summary) and "no frame for" in summary["stream_error"]
+    with open_recording(out / "recording.rtdc") as recording:
+        assert recording.loss is None and recording.summary is not None
+
+
 CHAMBER = """
 mode: chamber
 name: twin-behind-a-core
