@@ -17,7 +17,7 @@ import numpy as np
 
 from hspc_drivers.micromanager_adapters import told
 from hspc_drivers.micromanager_core import CoreSession, Popped
-from hspc_drivers.micromanager_time import mid_exposure_ns, residency_ns, time_sd_us
+from hspc_drivers.micromanager_time import behind_ns, residency_ns, time_sd_us
 from hspc_live.core.clock import NS_PER_S
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.protocols import EndOfStream
@@ -41,6 +41,7 @@ class MicroManagerCamera:
         self._label = ""
         self._info: CameraInfo | None = None
         self._exposure_ms = settings.exposure_ms
+        self._behind_ns = 0  # from mid-exposure until the core has the frame
         self._running = False
         self._stopped = threading.Event()
         self._last_number = -1
@@ -72,6 +73,7 @@ class MicroManagerCamera:
         set_roi(core, label, settings.roi)
         core.setExposure(label, settings.exposure_ms)
         self._exposure_ms = float(core.getExposure(label))
+        self._behind_ns = behind_ns(self._exposure_ms, settings.transfer_ms or 0.0)
         fps, jitter_ms = self._rate(core)
         transfer_ms = settings.transfer_ms
         return camera_info(
@@ -145,13 +147,13 @@ class MicroManagerCamera:
             # a computer that was busy elsewhere has not looked: only the time of looking counts as the camera's silence
             self._quiet_s += min(now - before, 3 * poll_s)
             before = now
-            self._stopped.wait(min(poll_s, until - now))
+            time.sleep(min(poll_s, until - now))  # a millisecond at most: an event to wait for would cost more
         return None
 
     def _frame(self, popped: Popped) -> Frame:
         self._quiet_s = 0.0
         waited_ns, now_ns = residency_ns(popped.received)
-        captured_ns = mid_exposure_ns(now_ns - waited_ns, self._exposure_ms, self._settings.transfer_ms or 0.0)
+        captured_ns = now_ns - waited_ns - self._behind_ns
         if popped.number <= self._last_number:
             raise DeviceError(
                 f"camera {self._label} numbered a frame {popped.number} after {self._last_number}: its adapter does "

@@ -36,9 +36,9 @@ def residency_ns(received: str) -> tuple[int, int]:
     return max(0, waited_us * 1000), now_ns
 
 
-def mid_exposure_ns(in_core_ns: int, exposure_ms: float, transfer_ms: float) -> int:
-    """Host time of mid-exposure of a frame that the core had at `in_core_ns`."""
-    return in_core_ns - round((exposure_ms / 2 + transfer_ms) * NS_PER_MS)
+def behind_ns(exposure_ms: float, transfer_ms: float) -> int:
+    """How long after mid-exposure the core has a frame."""
+    return round((exposure_ms / 2 + transfer_ms) * NS_PER_MS)
 
 
 def time_sd_us(transfer_ms: float | None, transfer_sd_ms: float, frames_per_s: float, jitter_ms: float) -> float:

@@ -16,7 +16,7 @@ from hspc_drivers import micromanager_camera
 from hspc_drivers.micromanager_adapters import adapter_files, adapter_folder, adapter_interface
 from hspc_drivers.micromanager_camera import MicroManagerCamera
 from hspc_drivers.micromanager_core import CoreSession
-from hspc_drivers.micromanager_time import mid_exposure_ns, residency_ns, time_sd_us
+from hspc_drivers.micromanager_time import behind_ns, residency_ns, time_sd_us
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.values import Frame
 from hspc_live.settings.devices import RigSettings
@@ -260,5 +260,5 @@ def test_the_wait_in_the_buffer_is_taken_from_the_core_s_local_time() -> None:
     waited_ns, _ = residency_ns(str(datetime.now() - timedelta(milliseconds=250)))
     assert waited_ns >= 250_000_000
     assert residency_ns(str(datetime.now() + timedelta(hours=1)))[0] == 0, "a clock that was set back"
-    assert mid_exposure_ns(100_000_000, 10.0, 2.0) == 93_000_000
+    assert behind_ns(10.0, 2.0) == 7_000_000
     assert time_sd_us(None, 0.1, 100.0, 0.0) == pytest.approx(1e4 / 3**0.5)
