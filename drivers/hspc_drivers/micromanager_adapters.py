@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,10 @@ def module(name: str) -> Any:
 
 
 def strings(values: Any) -> tuple[str, ...]:
-    """A list of texts as the core gives it: a tuple, or a StrVector of Java."""
+    """A list as the core gives it, as texts: a tuple, or a vector or an object of Java."""
     if hasattr(values, "size") and hasattr(values, "get"):
         return tuple(str(values.get(place)) for place in range(values.size()))
-    return tuple(map(str, values))
+    return tuple(map(str, values)) if isinstance(values, Iterable) else (str(values),)
 
 
 def adapter_folder(settings: MicroManagerCore) -> Path:

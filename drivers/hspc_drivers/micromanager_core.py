@@ -175,6 +175,12 @@ class CoreSession:
 
     # ---- devices -----------------------------------------------------------------------------------------------------
 
+    def labels(self, kind: int) -> tuple[str, ...]:
+        """Labels of the loaded devices of a kind (MM::DeviceType); by way of Java those of all kinds."""
+        if self._settings.backend == "java":
+            return strings(self.core.getLoadedDevices())  # its enumeration takes no number
+        return strings(self.core.getLoadedDevicesOfType(kind))
+
     def set_property(self, device: str, name: str, value: PropertyValue) -> None:
         """Set a property. Raises DeviceError naming what the device would take."""
         core = self.core

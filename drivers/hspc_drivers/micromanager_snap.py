@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from hspc_drivers.micromanager_adapters import strings, told
-from hspc_drivers.micromanager_camera import camera_info, camera_label
 from hspc_drivers.micromanager_core import CoreSession
+from hspc_drivers.micromanager_info import camera_info, camera_label
 from hspc_live.core.clock import NS_PER_MS, Clock
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.values import CameraInfo, Frame, Pixels
@@ -54,9 +54,11 @@ class MicroManagerSnapCamera:
         return self._info
 
     def _set_up(self, core: Any) -> CameraInfo:
-        self._default = camera_label(core, self._settings.channels[0].device)
+        self._default = camera_label(self._session, self._settings.channels[0].device)
         label = self._default
-        for used in dict.fromkeys(camera_label(core, channel.device or label) for channel in self._settings.channels):
+        for used in dict.fromkeys(
+            camera_label(self._session, channel.device or label) for channel in self._settings.channels
+        ):
             for name, value in self._settings.properties.items():
                 self._session.set_property(used, name, value)
             if self._settings.binning is not None:

@@ -48,7 +48,7 @@ class MicroManagerStage:
         try:
             core = self._session.core
             self._label = str(self._settings.device or core.getXYStageDevice())
-            stages = tuple(core.getLoadedDevicesOfType(XY_STAGE))
+            stages = self._session.labels(XY_STAGE)
             if self._label not in stages:
                 wanted = repr(self._label) if self._label else "(the configuration makes none the default one)"
                 raise DeviceError(f"there is no XY stage {wanted}; there are: {', '.join(stages) or 'none'}")
