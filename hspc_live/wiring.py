@@ -16,6 +16,8 @@ from typing import Any, assert_never
 import cv2
 
 from hspc_drivers.looped_camera import LoopedCamera
+from hspc_drivers.micromanager_camera import MicroManagerCamera
+from hspc_drivers.micromanager_core import CoreSession
 from hspc_drivers.replay_camera import ReplayCamera
 from hspc_drivers.serial_sorter import SerialSorter
 from hspc_drivers.simulated_camera import SimulatedFlowCamera
@@ -35,6 +37,7 @@ from hspc_live.processes.segment_worker import segment
 from hspc_live.processes.sort import SortParts, sort
 from hspc_live.processes.supervisor import Target
 from hspc_live.settings import devices
+from hspc_live.settings.micromanager import MicroManagerCamera as MicroManagerCameraSettings
 from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
 from hspc_live.settings.sort import TimingSettings
 from hspc_live.stages.gate import check_gates
@@ -57,6 +60,8 @@ def build_camera(settings: RunSettings, clock: Clock, speed: float | None) -> Ca
             return ReplayCamera(replay, clock, speed)
         case devices.LoopedCamera() as looped:
             return LoopedCamera(looped, clock)
+        case MicroManagerCameraSettings() as real:
+            return MicroManagerCamera(real, settings.rig, CoreSession(real.core))
         case _:
             assert_never(settings.camera)
 

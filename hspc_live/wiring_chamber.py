@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import assert_never
 
 from hspc_drivers.chamber_world import ChamberWorld
+from hspc_drivers.micromanager_adapters import module
+from hspc_drivers.micromanager_core import CoreSession
+from hspc_drivers.micromanager_snap import MicroManagerSnapCamera
+from hspc_drivers.micromanager_stage import MicroManagerStage
 from hspc_drivers.simulated_chamber_camera import SimulatedChamberCamera
 from hspc_drivers.simulated_stage import SimulatedStage
 from hspc_live.core.chamber import GLOW
 from hspc_live.core.clock import NS_PER_S, Clock, HostClock, VirtualClock
 from hspc_live.core.crop import CropGeometry
+from hspc_live.core.errors import SettingsError
 from hspc_live.core.identity import pipeline_id
 from hspc_live.core.protocols import SnapCamera, Stage
 from hspc_live.processes.chamber_io import FieldSink
@@ -21,7 +26,10 @@ from hspc_live.processes.chamber_record import ChamberRecorder
 from hspc_live.processes.chamber_replay import RecordedFields
 from hspc_live.processes.chamber_source import LiveFields
 from hspc_live.processes.chamber_values import ChamberParts
-from hspc_live.settings.chamber_run import ChamberRunSettings, MountedStage, SimulatedRig
+from hspc_live.settings.chamber_run import ChamberRunSettings, MountedStage, SimulatedRig, TwinMicroManager
+from hspc_live.settings.chamber_twin import TwinChamberSettings
+from hspc_live.settings.micromanager import MicroManagerSnapCamera as MicroManagerSnapSettings
+from hspc_live.settings.micromanager import MicroManagerStage as MicroManagerStageSettings
 from hspc_live.settings.schema import NullEngine, TorchEager
 from hspc_live.settings.sort import Outlet, SortSettings
 from hspc_live.stages.gate import check_gates, features_asked
@@ -49,8 +57,35 @@ def build_chamber_devices(settings: ChamberRunSettings) -> ChamberDevices:
             world = ChamberWorld(rig.twin, clock)
             camera = SimulatedChamberCamera(world)
             return ChamberDevices(SimulatedStage(world), camera, clock, camera.truth)
-        case _:
-            assert_never(settings.camera)
+        case TwinMicroManager(twin=twin), MicroManagerStageSettings() as stage:
+            return _twin_by_micromanager(twin, stage, settings)
+        case MicroManagerSnapSettings() as real, MicroManagerStageSettings() as stage:
+            clock, session = HostClock(), CoreSession(real.core)
+            return ChamberDevices(
+                MicroManagerStage(stage, settings.chamber.limits, session, clock),
+                MicroManagerSnapCamera(real, settings.rig, session, clock),
+                clock,
+                None,
+            )
+        case camera, stage:  # the settings' check has said so before, with file and line
+            raise SettingsError(f"stage.kind: {stage.kind!r} does not carry a camera of kind {camera.kind!r}")
+
+
+def _twin_by_micromanager(
+    twin: TwinChamberSettings, stage: MicroManagerStageSettings, settings: ChamberRunSettings
+) -> ChamberDevices:
+    """The twin behind a real core; imported only here, since it needs the extra `rig`."""
+    load = module("hspc_drivers.micromanager_twin")
+    clock = HostClock()
+    world = ChamberWorld(twin, clock)
+    films = load.twin_camera(twin, world.channels)
+    session = CoreSession(films.core, load.twin_devices(world))
+    return ChamberDevices(
+        MicroManagerStage(stage, settings.chamber.limits, session, clock),
+        MicroManagerSnapCamera(films, settings.rig, session, clock),
+        clock,
+        world.truth,
+    )
 
 
 def chamber_card(settings: ChamberRunSettings) -> Card | None:
@@ -79,7 +114,10 @@ def check_chamber_gates(settings: ChamberRunSettings, classes: tuple[str, ...]) 
 
 def chamber_remarks(settings: ChamberRunSettings, card: Card | None, um_per_px: float | None = None) -> list[str]:
     """Where card and rig disagree (modality, shear axis, scale), in words. `um_per_px` is that of a recording."""
-    return check_fits(card, settings.rig, um_per_px or settings.camera.twin.um_per_px) if card is not None else []
+    if card is None:
+        return []
+    # a scale that stands only in the microscope's own configuration is not known before the camera is open
+    return check_fits(card, settings.rig, um_per_px or settings.camera.um_per_px or card.um_per_px)
 
 
 def chamber_pipeline_id(settings: ChamberRunSettings, card: Card | None) -> str:

@@ -18,6 +18,7 @@ import typer
 from hspc_live.cli.join import join
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, screen
+from hspc_live.cli.rig_check import rig_findings, rig_rows
 from hspc_live.cli.tables import facts
 from hspc_live.core.errors import HspcError
 from hspc_live.settings.chamber_run import ChamberRunSettings
@@ -97,13 +98,22 @@ def schema(
     emit((ChamberRunSettings if mode == "chamber" else RunSettings).model_json_schema())
 
 
-def doctor(as_json: Json = False) -> None:
-    """Check this machine: processors, memory, versions, the clock, private folders, the shipped model."""
+def doctor(
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="Settings of a rig, whose devices are opened once, too; nothing moves, nothing fires."),
+    ] = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: processors, memory, versions, the clock, the model, Micro-Manager, a rig's devices."""
+    settings = load_run(config, set_ or []) if config is not None else None
     findings = _findings()
+    findings |= rig_findings(settings, findings["problems"])
     if as_json:
         emit(findings)
     else:
-        screen.print(facts(_rows(findings)))
+        screen.print(facts([*_rows(findings), *rig_rows(findings), _problems(findings)]))
     if findings["problems"]:
         raise HspcError("; ".join(findings["problems"]))
 
@@ -153,7 +163,10 @@ def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "room on this disk", f"{findings['disk_free_gib']:g} GiB"
     yield "packages", ", ".join(f"{name} {found or 'absent'}" for name, found in findings["packages"].items())
     yield "shipped settings", ", ".join(findings["shipped_settings"])
-    yield "problems", "; ".join(findings["problems"]) or "none"
+
+
+def _problems(findings: dict[str, Any]) -> tuple[str, str]:
+    return "problems", "\n".join(findings["problems"]) or "none"
 
 
 def _version_of(name: str) -> str | None:

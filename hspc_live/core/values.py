@@ -29,7 +29,9 @@ class CameraInfo:
     """What a camera promises about the frames it will hand over.
 
     `counts_gaps` says whether a gap in `Frame.index` is a dropped frame (a live camera, a recording with every frame)
-    or means nothing (an RT-DC file in which frames without cells were left out).
+    or means nothing (an RT-DC file in which frames without cells were left out). `time_sd_us` is by how much
+    `Frame.captured_ns` may be off (one standard deviation; 0: exact, or not known). `device` is what the device says
+    of itself: adapter, versions, its part of the sensor, affine, properties.
     """
 
     height_px: int
@@ -42,6 +44,8 @@ class CameraInfo:
     exposure_us: float = 0.0
     model: str = ""
     counts_gaps: bool = True
+    time_sd_us: float = 0.0
+    device: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

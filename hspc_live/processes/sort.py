@@ -89,12 +89,12 @@ class Sort:
         self._group = settings.pipeline.batch_frames
         deadline_s = settings.pipeline.frame_deadline_s
         self._order = FrameOrder(int(deadline_s * NS_PER_S) if plan.live else None)
-        self._core = SortCore(settings.sort, parts.engine.classes)
+        self._camera = camera_info(facts["acquire"])
+        self._core = SortCore(settings.sort, parts.engine.classes, self._camera.time_sd_us)
         self._inference = Inference(parts.engine, p99_ms)
         self._scribe = Scribe(child, facts["record"]["address"] if plan.recording else None, live=plan.live)
         self._tally = Tally(live=plan.live)
         self._in = link
-        self._camera = camera_info(facts["acquire"])
         self._decoder = Decoder[ToSort](ToSort)
         self._fed = 0
         self._self_test = SelfTest(self._camera, settings.sort.timing.max_clock_error_ms)

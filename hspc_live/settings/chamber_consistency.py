@@ -6,9 +6,18 @@ Pure functions from settings to (key path, sentence), as in `consistency`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import assert_never
 
-from hspc_live.settings.chamber_run import ChamberRunSettings, GivenAffine
+from hspc_live.settings.chamber_run import (
+    ChamberRunSettings,
+    GivenAffine,
+    MountedStage,
+    SimulatedRig,
+    TwinMicroManager,
+)
+from hspc_live.settings.chamber_twin import TwinChamberSettings
 from hspc_live.settings.consistency import Problem, engine_problems, population_problems
+from hspc_live.settings.micromanager import MicroManagerSnapCamera
 
 FLATTEST = 1e-3
 UM_PER_PX = 1e-3, 1e3
@@ -30,19 +39,39 @@ def chamber_contradictions(settings: ChamberRunSettings) -> list[Problem]:
 
 
 def _rig(settings: ChamberRunSettings) -> Iterator[Problem]:
-    films = settings.camera.twin.modality
+    camera, stage = settings.camera, settings.stage
+    if isinstance(camera, SimulatedRig) != isinstance(stage, MountedStage):
+        yield ("stage", "kind"), f"is {stage.kind!r}, which does not carry a camera of kind {camera.kind!r}"
+    if (twin := _twin(settings)) is None:
+        return
+    films = twin.modality
     if films != settings.rig.modality.value:
         yield ("rig", "modality"), f"is {settings.rig.modality.value!r}, but camera.twin.modality films {films!r}"
 
 
 def _channels(settings: ChamberRunSettings) -> Iterator[Problem]:
-    known = (settings.camera.twin.fluorescence.channel,)
+    match settings.camera:
+        case MicroManagerSnapCamera(channels=channels):
+            names = [channel.name for channel in channels]
+            for number, name in enumerate(names):
+                if name in names[:number]:
+                    yield ("camera", "channels", number, "name"), f"the name {name!r} is taken by another channel"
+            known, whose = tuple(names[1:]), "camera"
+        case SimulatedRig(twin=twin) | TwinMicroManager(twin=twin):
+            known, whose = (twin.fluorescence.channel,), "simulated camera"
+        case _:
+            assert_never(settings.camera)
     for number, channel in enumerate(settings.exposure.fluorescence):
         at = ("exposure", "fluorescence", number)
         if channel not in known:
-            yield at, f"the simulated camera has no channel {channel!r}; it has {', '.join(known)}"
+            yield at, f"the {whose} has no channel {channel!r}; it has {', '.join(known) or 'none but the first'}"
         elif channel in settings.exposure.fluorescence[:number]:
             yield at, f"the channel {channel!r} is named twice"
+
+
+def _twin(settings: ChamberRunSettings) -> TwinChamberSettings | None:
+    """What the camera films, if that is a digital twin."""
+    return None if isinstance(settings.camera, MicroManagerSnapCamera) else settings.camera.twin
 
 
 def _calibration(settings: ChamberRunSettings) -> Iterator[Problem]:
@@ -57,7 +86,8 @@ def _calibration(settings: ChamberRunSettings) -> Iterator[Problem]:
 
 
 def _crowd(settings: ChamberRunSettings) -> Iterator[Problem]:
-    twin = settings.camera.twin
+    if (twin := _twin(settings)) is None:
+        return
     objects = (twin.density_per_mm2 + twin.specks_per_mm2) * twin.width_mm * twin.height_mm
     if objects > MOST_OBJECTS:
         yield (

@@ -13,6 +13,7 @@ from hspc_live.settings.base import Section
 from hspc_live.settings.chamber import ChamberSettings
 from hspc_live.settings.chamber_twin import TwinChamberSettings
 from hspc_live.settings.devices import RigSettings
+from hspc_live.settings.micromanager import MicroManagerSnapCamera, MicroManagerStage
 from hspc_live.settings.schema import DeclaredShares, Engine, RecordSettings, TorchEager
 from hspc_live.settings.segment import SegmentSettings
 from hspc_live.settings.sort import AbstainSettings, Gate
@@ -27,12 +28,33 @@ class SimulatedRig(Section):
         "virtual", description="virtual: moves and exposures take no time of ours, and a run repeats exactly"
     )
 
+    @property
+    def um_per_px(self) -> float:
+        """The nominal scale."""
+        return self.twin.um_per_px
+
 
 class MountedStage(Section):
     """The stage that comes with the simulated rig."""
 
     kind: Literal["simulated"] = "simulated"
     arrive_timeout_s: float = Field(30.0, gt=0, description="a move that has not ended by then is a failure")
+
+
+class TwinMicroManager(Section):
+    """The digital twin's chamber, filmed and moved through a real Micro-Manager core: the drivers of a microscope."""
+
+    kind: Literal["micromanager_twin"]
+    twin: TwinChamberSettings = TwinChamberSettings()
+
+    @property
+    def um_per_px(self) -> float:
+        """The nominal scale."""
+        return self.twin.um_per_px
+
+
+ChamberCamera = Annotated[SimulatedRig | MicroManagerSnapCamera | TwinMicroManager, Field(discriminator="kind")]
+ChamberStage = Annotated[MountedStage | MicroManagerStage, Field(discriminator="kind")]
 
 
 class MeasuredAffine(Section):
@@ -89,8 +111,8 @@ class ChamberRunSettings(Section):
     mode: Literal["chamber"]
     name: str = "chamber"
     rig: RigSettings = RigSettings()
-    camera: SimulatedRig = SimulatedRig()
-    stage: MountedStage = MountedStage()
+    camera: ChamberCamera = SimulatedRig()
+    stage: ChamberStage = MountedStage()
     calibration: Calibration = MeasuredAffine()
     exposure: ExposureSettings = ExposureSettings()
     segment: SegmentSettings = SegmentSettings()
@@ -107,7 +129,7 @@ class ChamberRunSettings(Section):
         """A section that does not say its kind is of the default kind, as one that is left out altogether."""
         if not isinstance(data, dict):
             return data
-        kinds = {"engine": "torch", "calibration": "measure"}
+        kinds = {"camera": "simulated", "stage": "simulated", "engine": "torch", "calibration": "measure"}
         return {
             key: {"kind": kinds[key], **value} if key in kinds and isinstance(value, dict) else value
             for key, value in data.items()

@@ -13,6 +13,7 @@ from typing import assert_never
 from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.devices import LoopedCamera, ReplayCamera, SerialSorter, SimulatedCamera
 from hspc_live.settings.document import KeyPath
+from hspc_live.settings.micromanager import MicroManagerCamera
 from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
 from hspc_live.settings.twin import TwinFlowSettings
 
@@ -128,7 +129,7 @@ def _twin(settings: RunSettings) -> TwinFlowSettings | None:
     match settings.camera:
         case SimulatedCamera(twin=twin) | LoopedCamera(twin=twin):
             return twin
-        case ReplayCamera():
+        case ReplayCamera() | MicroManagerCamera():
             return None
         case _:
             assert_never(settings.camera)

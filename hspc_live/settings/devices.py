@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hspc_live.core.values import Modality
 from hspc_live.settings.base import Section
+from hspc_live.settings.micromanager import MicroManagerCamera
 from hspc_live.settings.twin import TwinFlowSettings
 
 
@@ -52,7 +53,7 @@ class LoopedCamera(Section):
     )
 
 
-Camera = Annotated[SimulatedCamera | ReplayCamera | LoopedCamera, Field(discriminator="kind")]
+Camera = Annotated[SimulatedCamera | ReplayCamera | LoopedCamera | MicroManagerCamera, Field(discriminator="kind")]
 
 
 class NoSorter(Section):

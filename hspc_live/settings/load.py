@@ -30,7 +30,13 @@ AnySection = TypeVar("AnySection", bound=Section)
 AnyRun = RunSettings | ChamberRunSettings
 
 # Keys that name a file or folder: in a settings file they are relative to that file, not to where one happens to be.
-PATH_KEYS: tuple[tuple[str, str], ...] = (("camera", "path"), ("record", "path"), ("engine", "model"))
+PATH_KEYS: tuple[tuple[str, ...], ...] = (
+    ("camera", "path"),
+    ("camera", "core", "config"),
+    ("camera", "core", "adapters"),
+    ("record", "path"),
+    ("engine", "model"),
+)
 
 
 def load_run(path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> AnyRun:
@@ -187,11 +193,13 @@ def _flow(settings: AnyRun, source: str) -> RunSettings:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    for section, key in PATH_KEYS:
-        inside = values.get(section)
+    for *sections, key in PATH_KEYS:
+        inside: Any = values
+        for section in sections:
+            inside = _child(inside, section)
         if not isinstance(inside, dict) or not isinstance(text := inside.get(key), str):
             continue
-        if section == "engine" and not ("/" in text or "\\" in text or text.startswith(".")):
+        if sections == ["engine"] and not ("/" in text or "\\" in text or text.startswith(".")):
             continue  # the name of a shipped model
         inside[key] = str(folder / Path(text).expanduser())
 

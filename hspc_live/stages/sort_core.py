@@ -51,13 +51,14 @@ from hspc_live.stages.track import Track, Tracker
 class SortCore:
     """Tracks, closes, gates, times, decides and books. Raises SettingsError for gates that do not fit `classes`."""
 
-    def __init__(self, settings: SortSettings, classes: tuple[str, ...]) -> None:
+    def __init__(self, settings: SortSettings, classes: tuple[str, ...], time_sd_us: float = 0.0) -> None:
+        """`time_sd_us` is by how much the camera's times may be off. Raises SettingsError for gates without a class."""
         check_gates(settings, classes)
         self.ledger = Ledger()
         self._settings = settings
         self._classes = classes
         self._close = settings.close
-        self._timing = JunctionTiming(settings.timing, settings.track, settings.close.decision_line_um)
+        self._timing = JunctionTiming(settings.timing, settings.track, settings.close.decision_line_um, time_sd_us)
         self._tracker = Tracker(settings.track, settings.max_tracks)
         self._decider = Decider(settings, classes, self._timing, self.ledger)
         self._watches = Watches(settings.alarms, self._timing.velocity_um_s)

@@ -40,14 +40,19 @@ class Pulse(NamedTuple):
 
 
 class JunctionTiming:
-    """The settings' timing rules, with every unit converted once."""
+    """The settings' timing rules, with every unit converted once.
+
+    `time_sd_us` is by how much the camera's times may be off: it is part of every arrival's uncertainty.
+    """
 
     __slots__ = (
         "_commit_lead_ns", "_distance_um", "_k", "_lead_ns", "_max_pulse_ns", "_min_pulse_ns", "_prior_sd",
-        "_prior_v", "_scatter", "_slowest", "refractory_ns", "velocity_um_s",
+        "_prior_v", "_scatter", "_slowest", "_time_sd", "refractory_ns", "velocity_um_s",
     )  # fmt: skip
 
-    def __init__(self, timing: TimingSettings, track: TrackSettings, decision_line_um: float) -> None:
+    def __init__(
+        self, timing: TimingSettings, track: TrackSettings, decision_line_um: float, time_sd_us: float = 0.0
+    ) -> None:
         self._prior_v = track.velocity_um_s
         self._prior_sd = track.velocity_sd_um_s
         self._slowest = SLOWEST * track.velocity_um_s
@@ -58,6 +63,7 @@ class JunctionTiming:
             self.velocity_um_s = timing.sort_delay_velocity_um_s or track.velocity_um_s
             self._distance_um = decision_line_um + timing.sort_delay_ms * 1e-3 * self.velocity_um_s
         self._scatter = timing.transit_sd_fraction
+        self._time_sd = time_sd_us * 1e-6
         self._k = timing.k_sigma
         self._min_pulse_ns = round(timing.min_pulse_ms * NS_PER_MS)
         self._max_pulse_ns = round(timing.max_pulse_ms * NS_PER_MS)
@@ -68,20 +74,21 @@ class JunctionTiming:
     def arrival(self, at_ns: int, x_um: float, v_um_s: float, pxx: float, pxv: float, pvv: float) -> Arrival | None:
         """Arrival of an object that was at `x_um` at `at_ns`, with the covariance of its position and velocity.
 
-        First-order propagation of t = L / v, plus the transit's own scatter. None for an object that stands still.
+        First-order propagation of t = L / v, plus the transit's own scatter and what the camera's times are off by.
+        None for an object that stands still.
         """
         if v_um_s < self._slowest:
             return None
         transit = (self._distance_um - x_um) / v_um_s
         variance = (pxx + 2.0 * transit * pxv + transit * transit * pvv) / (v_um_s * v_um_s)
         scatter = self._scatter * transit
-        sd = math.sqrt(max(variance, 0.0) + scatter * scatter)
+        sd = math.sqrt(max(variance, 0.0) + scatter * scatter + self._time_sd * self._time_sd)
         return Arrival(at_ns + round(transit * 1e9), round(sd * 1e9))
 
     def prior_arrival(self, at_ns: int, x_um: float) -> Arrival:
         """Arrival of an object whose velocity says nothing (never measured, or standing still): by the prior."""
         transit = (self._distance_um - x_um) / self._prior_v
-        sd = abs(transit) * math.hypot(self._prior_sd / self._prior_v, self._scatter)
+        sd = math.hypot(abs(transit) * math.hypot(self._prior_sd / self._prior_v, self._scatter), self._time_sd)
         return Arrival(at_ns + round(transit * 1e9), round(sd * 1e9))
 
     def window(self, arrival: Arrival) -> Pulse:

@@ -20,6 +20,7 @@ from hspc_live.core.errors import HspcError, SettingsError
 from hspc_live.core.identity import canonical_sha256
 from hspc_live.settings.chamber_run import ChamberRunSettings, PickOutlet
 from hspc_live.settings.devices import LoopedCamera, RigSettings, SimulatedCamera
+from hspc_live.settings.micromanager import MicroManagerCamera
 from hspc_live.settings.schema import DeclaredShares, RunSettings
 from hspc_live.settings.sort import (
     AbstainSettings,
@@ -75,6 +76,8 @@ class GateNumbers:
         match settings.camera:
             case SimulatedCamera(twin=twin) | LoopedCamera(twin=twin):
                 um_per_px: float | None = twin.um_per_px
+            case MicroManagerCamera(um_per_px=um_per_px):
+                pass
             case _:
                 um_per_px = None
         sort = settings.sort
@@ -90,7 +93,7 @@ class GateNumbers:
         """The same for a chamber, where a cell is judged by one look."""
         sort = settings.sort
         abstain = self._abstain(sort.abstain, 1, recorded=recorded, anew=anew)
-        says = self._rig_says(settings.rig, settings.camera.twin.um_per_px)
+        says = self._rig_says(settings.rig, settings.camera.um_per_px)
         outlets = self._outlets(sort.outlets, _Question(abstain, 1, settings.population, says, anew))
         return settings.model_copy(update={"sort": sort.model_copy(update={"abstain": abstain, "outlets": outlets})})
 

@@ -109,6 +109,31 @@ def test_doctor_finds_this_machine_fit(hspc_live):
     assert found["ring_folder_free_gib"] is not None and found["clock"]["resolution_ns"] < 1000
 
 
+def test_doctor_lists_what_there_is_of_micro_manager_and_measures_its_camera(hspc_live):
+    found = plain(hspc_live("doctor", "--json"))
+    core = found["micromanager"]
+    assert core["interface"] == 75 and core["packages"]["pymmcore"].split(".")[3] == "75"
+    demo = next(adapter for adapter in core["adapters"] if adapter["name"] == "DemoCamera")
+    assert demo["interface"] == 75 and {"DCam", "DXYStage"} <= set(demo["devices"])
+    camera = found["devices"]["camera"]
+    assert (camera["model"], camera["width_px"]) == ("DemoCamera/DCam", 512) and 5 < camera["frames_per_s"] < 150
+    assert "DXYStage" in hspc_live("doctor").out
+
+
+def test_doctor_opens_the_devices_of_a_rig_and_tells_all_that_fail(hspc_live, tmp_path):
+    rig = tmp_path / "rig.yaml"
+    rig.write_text(
+        "mode: chamber\ncamera: {kind: micromanager, channels: [{name: dic, device: Kamera}], um_per_px: 0.25}\n"
+        "stage: {kind: micromanager, device: Tisch}\nengine: {kind: 'null'}\n"
+    )
+    said = hspc_live("doctor", rig)
+    assert said.code == 1
+    assert "camera: there is no camera 'Kamera'; there are: Camera" in said.err
+    assert "stage: there is no XY stage 'Tisch'; there are: XY" in said.err
+    fit = hspc_live("doctor", rig, "--set", "camera.channels.0.device=''", "--set", "stage.device=''", "--json")
+    assert plain(fit)["devices"]["stage"]["x_limits_um"] == [-50_000, 50_000]
+
+
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
     path = tmp_path / "foreign.rtdc"

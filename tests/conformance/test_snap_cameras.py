@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from hspc_drivers.chamber_world import ChamberWorld
+from hspc_drivers.micromanager_adapters import adapter_folder
+from hspc_drivers.micromanager_core import CoreSession
+from hspc_drivers.micromanager_snap import MicroManagerSnapCamera
 from hspc_drivers.simulated_chamber_camera import SimulatedChamberCamera
 from hspc_live.core.clock import HostClock, VirtualClock
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.protocols import SnapCamera
 from hspc_live.settings.chamber_twin import TwinChamberSettings
+from hspc_live.settings.devices import RigSettings
+from hspc_live.settings.micromanager import MicroManagerChannel, MicroManagerCore
+from hspc_live.settings.micromanager import MicroManagerSnapCamera as MicroManagerSettings
 
 CHAMBER = TwinChamberSettings(height_px=64, width_px=128, width_mm=0.1, height_mm=0.1)
 
 
-@pytest.fixture(params=["host clock", "virtual clock"])
+def demo(backend: str) -> SnapCamera:
+    """Micro-Manager's demo microscope on the real core: a preset of its filter wheels a channel."""
+    config = adapter_folder(MicroManagerCore()) / "MMConfig_demo.cfg"
+    core = MicroManagerCore.model_validate({"backend": backend, "buffer_mb": 16, "config": config})
+    settings = MicroManagerSettings(
+        kind="micromanager",
+        core=core,
+        channels=(
+            MicroManagerChannel(name="transmitted", group="Channel", preset="Rhodamine"),
+            MicroManagerChannel(name="gfp", group="Channel", preset="FITC", exposure_ms=20.0),
+        ),
+        properties={"PixelType": "16bit"},
+    )
+    return MicroManagerSnapCamera(settings, RigSettings(), CoreSession(core), HostClock())
+
+
+CAMERAS: dict[str, Callable[[], SnapCamera]] = {
+    "host clock": lambda: SimulatedChamberCamera(ChamberWorld(CHAMBER, HostClock())),
+    "virtual clock": lambda: SimulatedChamberCamera(ChamberWorld(CHAMBER, VirtualClock(7))),
+    "pycromanager": lambda: demo("pycromanager"),
+    "pymmcore-plus": lambda: demo("pymmcore-plus"),
+}
+
+
+@pytest.fixture(params=CAMERAS.values(), ids=CAMERAS.keys())
 def camera(request: pytest.FixtureRequest) -> Iterator[SnapCamera]:
-    clock = VirtualClock(7) if request.param == "virtual clock" else HostClock()
-    one = SimulatedChamberCamera(ChamberWorld(CHAMBER, clock))
+    one: SnapCamera = request.param()
     yield one
     one.close()
 

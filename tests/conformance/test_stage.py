@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hspc_drivers.chamber_world import ChamberWorld
+from hspc_drivers.micromanager_core import CoreSession
+from hspc_drivers.micromanager_stage import MicroManagerStage
 from hspc_drivers.simulated_stage import SimulatedStage
 from hspc_live.core.clock import HostClock, VirtualClock
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.protocols import Stage
 from hspc_live.core.values import StageTarget
+from hspc_live.settings.chamber import StageLimits
 from hspc_live.settings.chamber_twin import TwinChamberSettings, TwinStageSettings
+from hspc_live.settings.micromanager import MicroManagerCore
+from hspc_live.settings.micromanager import MicroManagerStage as MicroManagerSettings
 
 SHORT = TwinStageSettings(x_limits_um=(-2000.0, 2000.0), y_limits_um=(-1500.0, 1500.0))
 CHAMBER = TwinChamberSettings(height_px=64, width_px=128, width_mm=0.1, height_mm=0.1, stage=SHORT)
@@ -23,9 +28,20 @@ def simulated(virtual: bool) -> Stage:
     return SimulatedStage(ChamberWorld(CHAMBER, VirtualClock(7) if virtual else HostClock()))
 
 
+def demo(backend: str, backlash_um: float = 0.0) -> Stage:
+    """The stage of Micro-Manager's demo devices, on the real core."""
+    session = CoreSession(MicroManagerCore.model_validate({"backend": backend, "buffer_mb": 16}))
+    limits = StageLimits(x_min_um=-2000.0, x_max_um=2000.0, y_min_um=-1500.0, y_max_um=1500.0)
+    settings = MicroManagerSettings(kind="micromanager", backlash_um=backlash_um)
+    return MicroManagerStage(settings, limits, session, HostClock())
+
+
 STAGES: tuple[tuple[str, Callable[[], Stage]], ...] = (
     ("simulated", lambda: simulated(False)),
     ("simulated, virtual time", lambda: simulated(True)),
+    ("pycromanager", lambda: demo("pycromanager")),
+    ("pymmcore-plus", lambda: demo("pymmcore-plus")),
+    ("one-sided", lambda: demo("pymmcore-plus", backlash_um=5.0)),
 )
 
 

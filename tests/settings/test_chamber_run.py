@@ -57,6 +57,8 @@ def test_sections_without_a_kind_are_of_the_default_kind() -> None:
         ("rig.modality=brightfield", "command line: rig.modality: is 'brightfield', but camera.twin.modality films"),
         ("exposure.fluorescence=[rfp]", "exposure.fluorescence.0: the simulated camera has no channel 'rfp'"),
         ("exposure.fluorescence=[gfp, gfp]", "exposure.fluorescence.1: the channel 'gfp' is named twice"),
+        ("stage.kind=micromanager", "stage.kind: is 'micromanager', which does not carry a camera of kind 'simulated'"),
+        ("camera.kind=micromanager", "which does not carry a camera of kind 'micromanager'"),
         ("sort.abstain.min_views=2", "sort.abstain.min_views: must be 1"),
         ("engine={kind: 'null', classes: [A]}", "engine.classes: needs at least two classes"),
         ("calibration={kind: given, x_per_px: [1, 2], y_per_px: [2, 4]}", "maps the picture onto a line"),

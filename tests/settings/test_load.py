@@ -160,7 +160,8 @@ def test_every_path_in_the_schema_is_resolved() -> None:
         ("name: [a]", "1: name: expected text, found a list"),
         ("sort: {track: {velocity_um_s: .nan}}", "1: sort.track.velocity_um_s: expected a finite number, found nan"),
         ("rig: {modality: phase}", "1: rig.modality: expected 'dic' or 'brightfield', found 'phase'"),
-        ("camera: {kind: film}", "1: camera.kind: expected one of simulated, replay, looped, found 'film'"),
+        ("camera: {kind: film}", "1: camera.kind: expected one of simulated, replay, looped, micromanager, "
+             "found 'film'"),
         ("camera: {kind: replay}", "1: camera.path: missing; this key has no default"),
         ("camera: {twin: {seeed: 3}}", "1: camera.twin.seeed: unknown key; did you mean 'seed'?"),
         ("sort: {outlets: 3}", "1: sort.outlets: expected a list, found 3"),

@@ -53,6 +53,12 @@ def test_the_prior_arrival_is_as_wide_as_the_prior() -> None:
     assert arrival == Arrival(600 * MS, 120 * MS)
 
 
+def test_what_the_camera_s_times_may_be_off_by_widens_every_arrival() -> None:
+    rule = JunctionTiming(TimingSettings(transit_sd_fraction=0.0), TRACK, 220.0, time_sd_us=5000.0)
+    assert rule.arrival(0, 200.0, 4000.0, 0.0, 0.0, 0.0) == Arrival(600 * MS, 5 * MS)
+    assert rule.prior_arrival(0, 200.0).sd_ns == pytest.approx(np.hypot(120, 5) * MS)
+
+
 def test_pulses_have_a_shortest_and_a_longest_length() -> None:
     rule = timing(k_sigma=3.0, min_pulse_ms=2.0, max_pulse_ms=40.0)
     sure, fair, vague = (rule.pulse(Arrival(1000 * MS, sd)) for sd in (0, 3 * MS, 7 * MS))

@@ -1,0 +1,99 @@
+"""A run on Micro-Manager's own core and DemoCamera: all processes, a recording, every frame accounted for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hspc_live.recording.chamber_reader import open_chamber
+from hspc_live.recording.reader import open_recording
+from hspc_live.settings.shipped import shipped_config
+
+Start = Callable[..., Any]
+
+
+def balanced(summary: dict[str, Any]) -> bool:
+    frames = summary["frames"]
+    lost = sum(frames["dropped"].values()) + sum(frames["lost"].values())
+    return bool(summary["ledger"]["balanced"]) and frames["captured"] == frames["processed"] + lost
+
+
+def test_the_shipped_demo_camera_runs_and_is_recorded_with_what_it_says_of_itself(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, err = start("run", shipped_config("rigs/demo_camera"), "--for", "2s", "--out", out, "--json").end()
+    assert code == 0, err
+    summary = json.loads(said)
+    assert balanced(summary) and summary["frames"]["processed"] > 10
+    assert summary["frames_per_s"] < 150, "ten milliseconds of exposure each"
+    with open_recording(out / "recording.rtdc") as recording:
+        info = recording.info
+        frames = list(recording.frames())
+    assert info.model == "DemoCamera/DCam" and info.dtype == "uint16" and info.exposure_us == 10_000
+    assert info.time_sd_us >= 500 and "75" in info.device["interface"] and info.device["Camera-PixelType"] == "16bit"
+    assert len(frames) > 10 and frames[0].pixels.shape == (128, 512)
+
+
+@pytest.mark.slow
+def test_past_the_rate_that_the_core_holds_every_lost_frame_is_in_the_ledger(start: Start) -> None:
+    """Frames come faster than they are fetched: the core throws whole buffers away, and the run counts them."""
+    code, said, err = start(
+        "run", shipped_config("rigs/demo_camera"), "--for", "3s", "--json",
+        "--set", "camera.exposure_ms=0.2", "--set", "camera.core.buffer_mb=1",
+        "--set", "camera.properties={PixelType: 16bit, FastImage: 1, OnCameraCCDXSize: 512, OnCameraCCDYSize: 512}",
+    ).end()  # fmt: skip
+    assert code == 0, err
+    summary = json.loads(said)
+    assert balanced(summary) and sum(summary["frames"]["dropped"].values()) > 0
+
+
+def test_a_camera_that_stalls_ends_the_run_in_good_order(start: Start, tmp_path: Path) -> None:
+    """Said to be fast and taking three seconds a frame: noticed, the run ended, what there is kept whole."""
+    out = tmp_path / "out"
+    code, said, err = start(
+        "run", shipped_config("rigs/demo_camera"), "--for", "60s", "--out", out, "--json",
+        "--set", "camera.frames_per_s=100", "--set", "camera.properties={PixelType: 16bit, ReadoutTime: 3000}",
+        "--set", "camera.stall_periods=5",
+    ).end()  # fmt: skip
+    assert code == 6 and "no frame for" in err and "trigger" in err
+    summary = json.loads(said)
+    assert balanced(summary) and "no frame for" in summary["stream_error"]
+    with open_recording(out / "recording.rtdc") as recording:
+        assert recording.loss is None and recording.summary is not None
+
+
+CHAMBER = """
+mode: chamber
+name: twin-behind-a-core
+camera:
+  kind: micromanager_twin
+  twin: {seed: 5, height_px: 576, width_px: 576, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
+stage: {kind: micromanager}
+engine: {kind: "null"}
+exposure: {fluorescence: [gfp]}
+sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
+chamber:
+  tiling: {area: {kind: rectangle, x0_um: -90, y0_um: -90, width_um: 180, height_um: 180}}
+  picking: {clear_um: 5}
+"""
+
+
+def test_a_chamber_behind_a_real_core_is_scored_against_the_truth(start: Start, tmp_path: Path) -> None:
+    """Core, stage driver, camera driver, channel switching: the twin's cells are found where they truly lie."""
+    config = tmp_path / "chamber.yaml"
+    config.write_text(CHAMBER)
+    code, said, err = start("run", config, "--revisit", "--out", tmp_path / "out", "--json").end()
+    assert code == 0, err
+    summary = json.loads(said)
+    assert summary["ledger"]["balanced"] and summary["fields"]["planned"] == summary["fields"]["visited"] >= 4
+    truth = summary["truth"]
+    assert truth["cells"]["found"] > 10 and truth["cells"]["listed_twice"] == 0
+    assert truth["picks"]["position_error_um"] < 0.3 and truth["fresh"]["position_error_um"] < 0.3
+    assert summary["revisit"]["refound_of_shown"] >= 0.9
+    with open_chamber(tmp_path / "out/recording.h5") as recording:
+        facts = recording.facts
+    assert facts.channels == ("transmitted", "gfp") and facts.camera.model == "digital twin"
+    assert facts.stage.model == "TwinStage" and "MMCore" in facts.camera.device["core"]
