@@ -26,7 +26,7 @@ def model(model_folder: Path) -> Path:
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("crops") / "crops.npz"
     images = np.random.default_rng(2).integers(0, 256, (160, 64, 64), dtype=np.uint8)
-    np.savez(file, image=images, label=np.arange(160) % 3, um_per_px=0.25)
+    np.savez(file, image=images, um_per_px=0.25)
     return file
 
 
