@@ -23,7 +23,7 @@ from hspc_models.engines.exported import exported, scoring_net
 from hspc_models.network import CellNet
 
 PLAN = "engine.plan"
-INSTALL = "pip install 'hspc-live[tensorrt]' --extra-index-url https://pypi.nvidia.com"
+INSTALL = "pip install 'hspc-live[tensorrt]', with NVIDIA's package index for TensorRT itself"
 
 CROPS, SCORES = "crops", "output0"
 """Names of the graph's input (that of `ScoringNet.forward`) and output (as torch-tensorrt numbers them)."""
