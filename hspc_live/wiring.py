@@ -26,6 +26,7 @@ from hspc_drivers.virtual_sorter import VirtualSorter
 from hspc_drivers.zmq_sorter import ZmqSorter
 from hspc_live.core.clock import Clock, HostClock, VirtualClock
 from hspc_live.core.crop import CropGeometry
+from hspc_live.core.errors import ModelError
 from hspc_live.core.identity import pipeline_id
 from hspc_live.core.protocols import Camera, Sorter
 from hspc_live.core.values import CameraInfo
@@ -34,16 +35,17 @@ from hspc_live.processes.child import Child, run_child
 from hspc_live.processes.plan import RunPlan
 from hspc_live.processes.record import record
 from hspc_live.processes.segment_worker import segment
+from hspc_live.processes.self_test import EngineProof
 from hspc_live.processes.sort import SortParts, sort
 from hspc_live.processes.supervisor import Target
 from hspc_live.settings import devices
 from hspc_live.settings.micromanager import MicroManagerCamera as MicroManagerCameraSettings
-from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
+from hspc_live.settings.schema import Engine, ModelEngine, NullEngine, RunSettings
 from hspc_live.settings.sort import TimingSettings
 from hspc_live.stages.gate import check_gates
 from hspc_models.card import Card, check_fits, find_model, load_card
 from hspc_models.gate_numbers import GateNumbers
-from hspc_models.open_engine import open_engine
+from hspc_models.open_engine import Opened, open_proven
 
 
 def version() -> str:
@@ -90,7 +92,7 @@ def build_sorter(settings: RunSettings, clock: Clock, diary: Path | None) -> Sor
 def model_card(settings: RunSettings) -> Card | None:
     """The card of the model in use; None for the null engine. Raises ModelError."""
     match settings.engine:
-        case TorchEager(model=model):
+        case ModelEngine(model=model):
             return load_card(find_model(model))
         case NullEngine():
             return None
@@ -98,10 +100,10 @@ def model_card(settings: RunSettings) -> Card | None:
             assert_never(settings.engine)
 
 
-def gate_numbers(engine: TorchEager | NullEngine) -> GateNumbers:
+def gate_numbers(engine: Engine) -> GateNumbers:
     """What answers the gates that ask something of the model. Raises ModelError."""
     match engine:
-        case TorchEager(model=model):
+        case ModelEngine(model=model):
             folder = find_model(model)
             return GateNumbers(load_card(folder), folder)
         case NullEngine():
@@ -117,6 +119,14 @@ def resolve_gates(settings: RunSettings, *, recorded: bool = False, anew: bool =
     SettingsError for what cannot be promised, ModelError.
     """
     return gate_numbers(settings.engine).flow(settings, recorded=recorded, anew=anew)
+
+
+def engine_proof(opened: Opened) -> EngineProof | None:
+    """What the engine is held to when somebody arms; None for one that was not built."""
+    proof = opened.proof
+    if proof is None:
+        return None
+    return EngineProof(proof.crops[0], lambda engine: proof.check(engine)[1])
 
 
 def crop_geometry(card: Card | None) -> CropGeometry:
@@ -212,13 +222,17 @@ def sort_process(plan: RunPlan, role: str) -> None:
         settings = plan.settings
         clock: Clock = HostClock() if plan.live else VirtualClock()
         card = model_card(settings)
-        engine = open_engine(settings.engine)
+        opened = open_proven(settings.engine)
+        engine = opened.engine
         check_gates(settings.sort, engine.classes)
         sorter = build_sorter(settings, clock, Path(plan.pulse_log) if plan.pulse_log is not None else None)
         try:
             if sorter is not None:
                 sorter.open()
             geometry = crop_geometry(card)
+            proof = engine_proof(opened)
+            if plan.live and proof is not None and (problem := proof.check(engine)) is not None:
+                raise ModelError(f"{engine.name} must not be used: {problem}")
             facts = {
                 "classes": list(engine.classes),
                 "geometry": {"size_px": geometry.size_px, "um_per_px": geometry.um_per_px},
@@ -228,7 +242,7 @@ def sort_process(plan: RunPlan, role: str) -> None:
             if plan.live:
                 numbers.preload(settings.sort.close.views)
             problems = partial(_arming_problems, plan, card)
-            parts = SortParts(engine, sorter, clock, facts, problems, numbers.flow)
+            parts = SortParts(engine, sorter, clock, facts, problems, numbers.flow, proof)
             return await sort(child, parts)
         finally:  # also when the run is called off before it began
             if sorter is not None:

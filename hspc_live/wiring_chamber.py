@@ -18,9 +18,9 @@ from hspc_drivers.simulated_stage import SimulatedStage
 from hspc_live.core.chamber import GLOW
 from hspc_live.core.clock import NS_PER_S, Clock, HostClock, VirtualClock
 from hspc_live.core.crop import CropGeometry
-from hspc_live.core.errors import SettingsError
+from hspc_live.core.errors import ModelError, SettingsError
 from hspc_live.core.identity import pipeline_id
-from hspc_live.core.protocols import SnapCamera, Stage
+from hspc_live.core.protocols import Engine, SnapCamera, Stage
 from hspc_live.processes.chamber_io import FieldSink
 from hspc_live.processes.chamber_record import ChamberRecorder
 from hspc_live.processes.chamber_replay import RecordedFields
@@ -30,13 +30,13 @@ from hspc_live.settings.chamber_run import ChamberRunSettings, MountedStage, Sim
 from hspc_live.settings.chamber_twin import TwinChamberSettings
 from hspc_live.settings.micromanager import MicroManagerSnapCamera as MicroManagerSnapSettings
 from hspc_live.settings.micromanager import MicroManagerStage as MicroManagerStageSettings
-from hspc_live.settings.schema import NullEngine, TorchEager
+from hspc_live.settings.schema import ModelEngine, NullEngine
 from hspc_live.settings.sort import Outlet, SortSettings
 from hspc_live.stages.gate import check_gates, features_asked
 from hspc_live.twin.chamber_truth import ChamberTruth
-from hspc_live.wiring import gate_numbers, version, versions
+from hspc_live.wiring import engine_proof, gate_numbers, version, versions
 from hspc_models.card import Card, check_fits, find_model, load_card
-from hspc_models.open_engine import open_engine
+from hspc_models.open_engine import open_proven
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _twin_by_micromanager(
 def chamber_card(settings: ChamberRunSettings) -> Card | None:
     """The card of the model in use; None for the null engine. Raises ModelError."""
     match settings.engine:
-        case TorchEager(model=model):
+        case ModelEngine(model=model):
             return load_card(find_model(model))
         case NullEngine():
             return None
@@ -144,7 +144,7 @@ def build_chamber(
 ) -> tuple[ChamberParts, ChamberDevices]:
     """A live run, ready to start, and the devices that it uses. Raises ModelError, SettingsError."""
     card = chamber_card(settings)
-    engine = open_engine(settings.engine)
+    engine = _open_engine(settings)
     check_chamber_gates(settings, engine.classes)
     devices = build_chamber_devices(settings)
     source = LiveFields(devices.stage, devices.camera, settings)
@@ -155,11 +155,21 @@ def build_chamber_replay(
     settings: ChamberRunSettings, recording: Path, sinks: tuple[FieldSink, ...] = ()
 ) -> tuple[ChamberParts, RecordedFields]:
     """A replay, ready to start, and the source that says afterwards what was missing. Raises as `build_chamber`."""
-    engine = open_engine(settings.engine)
+    engine = _open_engine(settings)
     check_chamber_gates(settings, engine.classes)
     needed = {name.removeprefix(GLOW) for name in _features_asked(settings) if name.startswith(GLOW)}
     source = RecordedFields(recording, settings.exposure.fluorescence, needed)
     return ChamberParts(source, engine, _geometry(chamber_card(settings)), sinks), source
+
+
+def _open_engine(settings: ChamberRunSettings) -> Engine:
+    """The engine, if it scores what it must. Raises ModelError."""
+    opened = open_proven(settings.engine)
+    proof = engine_proof(opened)
+    if proof is not None and (problem := proof.check(opened.engine)) is not None:
+        opened.engine.close()
+        raise ModelError(f"{opened.engine.name} must not be used: {problem}")
+    return opened.engine
 
 
 def _features_asked(settings: ChamberRunSettings) -> list[str]:

@@ -16,6 +16,7 @@ from hspc_live.cli import (
     calibrate,
     control,
     dataset,
+    engine,
     evaluate,
     explain,
     learning_curve,
@@ -58,6 +59,7 @@ app.command()(machine.doctor)
 app.command()(machine.worker)
 app.command("calibrate-delay")(calibrate.calibrate_delay)
 app.add_typer(bench.app, name="bench")
+app.add_typer(engine.app, name="engine")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(control.app, name="control")
 

@@ -42,6 +42,7 @@ from hspc_live.wiring_chamber import (
     chamber_remarks,
     resolve_chamber_gates,
 )
+from hspc_models.open_engine import ready_engine
 
 SUMMARY = "summary.json"
 TARGETS = "pick_targets.json"
@@ -51,7 +52,7 @@ FRESH = ("listed", "listed_twice", "no_cell", "frame", "position_error_um", "pos
 
 def run_chamber(settings: ChamberRunSettings, *, revisit: bool, out: Path | None, as_json: bool) -> None:
     """Run, score against the twin's truth, write, print; then end with the run's error, if it has one."""
-    settings = resolve_chamber_gates(settings, anew=True)
+    settings = with_engine(resolve_chamber_gates(settings, anew=True))
     if out is not None:
         make_out(out)
     card = chamber_card(settings)
@@ -81,6 +82,12 @@ def recorders(settings: ChamberRunSettings, out: Path | None, run: str) -> tuple
     if path.exists():
         raise OutputError(f"{path} exists: nothing is ever overwritten")
     return (chamber_recorder(settings, chamber_card(settings), path, run),)
+
+
+def with_engine(settings: ChamberRunSettings) -> ChamberRunSettings:
+    """`settings` that name the engine which the run will use, and its build; what was chosen is said."""
+    engine = ready_engine(settings.engine, lambda text: progress.print(text))
+    return settings.model_copy(update={"engine": engine})
 
 
 def say(remarks: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hspc_live.cli.chamber import finish, recorders, say, say_gates
+from hspc_live.cli.chamber import finish, recorders, say, say_gates, with_engine
 from hspc_live.cli.chamber_progress import FieldProgress
 from hspc_live.cli.execute import make_out
 from hspc_live.core.chamber import Phase
@@ -54,6 +54,7 @@ def replay_chamber(
         revisit = bool(opened.numbers(Phase.REVISIT))
         um_per_px = opened.facts.camera.um_per_px
     settings = resolve_chamber_gates(_settings(recording, own, config, overrides), recorded=config is None)
+    settings = with_engine(settings)
     if out is not None:
         make_out(out)
     run, card = run_id(), chamber_card(settings)

@@ -27,6 +27,7 @@ from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint, open_router, private_folder
 from hspc_live.wire.ring import pixel_folder
 from hspc_live.wiring import resolve_gates, settings_json, targets
+from hspc_models.open_engine import ready_engine
 
 RECORDING = "recording.rtdc"
 TRUTH = "truth.npz"
@@ -87,6 +88,13 @@ def new_recording(settings: RunSettings, out: Path | None) -> Path | None:
 def execute(order: Order, listen: Listener) -> Outcome:
     """Run it. Raises what kept the run from starting; what went wrong later is in the outcome's `error`."""
     settings = resolve_gates(order.settings)
+    remarks: list[str] = []
+
+    def say(text: str) -> None:
+        remarks.append(text)
+        listen("engine", text.removeprefix("engine: "), "")
+
+    settings = settings.model_copy(update={"engine": ready_engine(settings.engine, say)})
     recording = new_recording(settings, order.out)
     truth = order.out / TRUTH if order.out is not None and order.keep_truth else None
     diary = order.out / DIARY if order.out is not None and order.live and settings.sorter.kind != "none" else None
@@ -117,6 +125,7 @@ def execute(order: Order, listen: Listener) -> Outcome:
             raise KeyboardInterrupt
         raise HspcError("the run was stopped before it had a result")
     summary = summarise(run, report)
+    summary["engine"]["chosen"] = remarks
     if recording is not None and "record" not in report.reports:
         summary["recording"] = _left_behind(recording, summary)
     return Outcome(summary, recording, truth, diary, report, _error(summary, report))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from hspc_live.core.clock import NS_PER_MS
 from hspc_live.core.events import Classify, Scored, Skipped
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import Pixels
+from hspc_live.processes.canary import Canary
 from hspc_live.stages.batch import BucketTimes, next_batch
 
 Key = tuple[int, int]
@@ -27,9 +28,13 @@ PROBE_NS = 200_000_000
 
 
 class Inference:
-    """What waits for the engine, and the one batch that is under way."""
+    """What waits for the engine, and the one batch that is under way.
 
-    def __init__(self, engine: Engine, p99_ms: Mapping[int, float]) -> None:
+    `drift` says what the canary has shown, if the engine can no longer be trusted; a batch whose canary is wrong comes
+    back without a usable score.
+    """
+
+    def __init__(self, engine: Engine, p99_ms: Mapping[int, float], canary: Canary | None = None) -> None:
         self._engine = engine
         self._times = BucketTimes(p99_ms)
         self._last_run_ns = 0
@@ -37,6 +42,11 @@ class Inference:
         self._waiting: dict[Key, Classify] = {}
         self._task: asyncio.Task[NDArray[np.float32]] | None = None
         self._keys: tuple[Key, ...] = ()
+        self._canary = canary
+        self._riding = False
+        self.drift: str | None = None
+        self._wanted_exam: Callable[[], str | None] | None = None
+        self._exam: asyncio.Task[str | None] | None = None
         self.busy_ns = 0
         self.batches = 0
         self.views = 0
@@ -44,12 +54,34 @@ class Inference:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is under way."""
-        return not self._waiting and self._task is None
+        return not self._waiting and self._task is None and self._exam is None
 
     @property
-    def task(self) -> asyncio.Task[NDArray[np.float32]] | None:
-        """The batch under way, to wait for."""
-        return self._task
+    def task(self) -> asyncio.Task[NDArray[np.float32]] | asyncio.Task[str | None] | None:
+        """The batch or the examination under way, to wait for."""
+        return self._task or self._exam
+
+    @property
+    def canary_rides(self) -> int:
+        """How often the canary has ridden along."""
+        return 0 if self._canary is None else self._canary.rides
+
+    def examine(self, check: Callable[[], str | None]) -> None:
+        """Run `check` on the engine as soon as it is free, in a thread; `examined` gives its answer once."""
+        self._wanted_exam = check
+
+    @property
+    def examining(self) -> bool:
+        """Whether an examination is asked for or under way, or its answer has not been fetched."""
+        return self._wanted_exam is not None or self._exam is not None
+
+    def examined(self) -> tuple[str | None] | None:
+        """The answer of an examination that has finished, if one has: what is wrong, or None. Raises what it raised."""
+        if self._exam is None or not self._exam.done():
+            return None
+        answer, self._exam = self._exam.result(), None
+        self.drift = None  # whatever the canary has shown: the whole check knows better
+        return (answer,)
 
     @property
     def p99_ms(self) -> Mapping[int, float]:
@@ -68,11 +100,22 @@ class Inference:
             return None
         scores, task_keys = self._task.result(), self._keys
         self._task, self._keys = None, ()
+        if self._riding and self._canary is not None:
+            self._riding = False
+            if (drift := self._canary.drift(scores[-1])) is not None:
+                self.drift = drift
+            scores = scores[:-1] if drift is None else np.full_like(scores[:-1], np.nan)  # no decision without trust
         return Scored(task_keys, scores) if task_keys else None  # a probe's scores are nobody's
 
     def start(self, now_ns: int) -> Skipped | None:
         """If the engine is free, start the next batch; returns the views that can no longer make it."""
-        if self._task is not None or not self._waiting:
+        if self._task is not None or self._exam is not None:
+            return None
+        if self._wanted_exam is not None:
+            self._exam = asyncio.create_task(asyncio.to_thread(self._wanted_exam))
+            self._wanted_exam = None
+            return None
+        if not self._waiting:
             return None
         batch, late = next_batch(self._waiting.values(), now_ns, self._times.p99_ms, self._times.single_ms)
         skipped = tuple((c.frame, c.view) for c in late)
@@ -82,6 +125,9 @@ class Inference:
         if batch:
             self._keys = tuple((c.frame, c.view) for c in batch)
             crops = self._gather(self._keys)
+            if self._canary is not None and self._canary.rides_now(len(crops), self._engine.buckets, now_ns):
+                crops = cast("Pixels", np.concatenate((crops, self._canary.crop[np.newaxis])))
+                self._riding = True
             self._task = asyncio.create_task(asyncio.to_thread(self._infer, crops))
         elif probe and time.perf_counter_ns() - self._last_run_ns > PROBE_NS:
             # everything is thought to be too late: time one view again, or a passing load would end the sort for good
@@ -108,5 +154,5 @@ class Inference:
         self.busy_ns += self._last_run_ns - started
         self._times.add(len(crops), (self._last_run_ns - started) / NS_PER_MS)
         self.batches += 1
-        self.views += len(crops)
+        self.views += len(crops) - self._riding
         return scores

@@ -6,7 +6,7 @@ themselves within moments of a start (no frame yet, a clock known too roughly), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +67,29 @@ class SelfTest:
         return Findings(tuple(lasting), tuple(passing))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EngineProof:
+    """What an engine is held to that was built: a uint8 crop (S, S) that is known to it, and its parity check.
+
+    `check` runs the engine and takes seconds; it gives the reason why it must not be used, if there is one.
+    """
+
+    crop: Pixels
+    check: Callable[[Engine], str | None]
+
+
+def disc_crop(size_px: int) -> Pixels:
+    """A disc on an even ground (S, S), uint8: what stands for a cell where there is no real one."""
+    crop: Pixels = np.full((size_px, size_px), 100, np.uint8)
+    along = np.arange(size_px) - size_px / 2
+    crop[along[:, None] ** 2 + along**2 < (size_px / 4) ** 2] = 160
+    return crop
+
+
 def engine_problem(engine: Engine, size_px: int, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> str | None:
     """Why the engine's scores cannot be trusted: asked for an even crop and for one with a disc. None if they can."""
     crops: Pixels = np.full((2, size_px, size_px), 100, dtype)
-    along = np.arange(size_px) - size_px / 2
-    crops[1][along[:, None] ** 2 + along**2 < (size_px / 4) ** 2] = 160
+    crops[1] = disc_crop(size_px)
     scores = engine.infer(crops)
     if scores.shape != (2, len(engine.classes)) or not all(usable(row) for row in scores.tolist()):
         return f"{engine.name} gave no usable scores for a test crop: {scores.tolist()}"

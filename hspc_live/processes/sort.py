@@ -36,6 +36,7 @@ from hspc_live.core.events import (
 from hspc_live.core.protocols import Engine, Sorter
 from hspc_live.core.values import CameraInfo
 from hspc_live.processes.actuator import Actuator
+from hspc_live.processes.canary import canary_of
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
 from hspc_live.processes.inference import Inference
@@ -44,7 +45,7 @@ from hspc_live.processes.order import FrameOrder, Ordered
 from hspc_live.processes.plan import RECEIPT_GRACE_NS
 from hspc_live.processes.scribe import Scribe
 from hspc_live.processes.segment_worker import decode_results
-from hspc_live.processes.self_test import Findings, SelfTest, engine_problem
+from hspc_live.processes.self_test import EngineProof, Findings, SelfTest, disc_crop, engine_problem
 from hspc_live.processes.tally import Tally
 from hspc_live.settings.schema import RunSettings
 from hspc_live.stages.gate import EditGates
@@ -54,6 +55,7 @@ from hspc_live.wire.links import Link, open_router
 from hspc_live.wire.messages import Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
 
 LOOP_S = 0.01
+SOUND_NS = 60 * NS_PER_S  # who arms later than this after the engine was checked has it checked again
 ACQUIRE = b"acquire"
 
 
@@ -62,6 +64,7 @@ class SortParts:
     """What wiring hands to this process. `problems` gives the reasons not to arm; `clock` is virtual in replay.
 
     `resolve` fills in what gates set in mid-run ask of the model; it raises SettingsError for what cannot be promised.
+    `proof` is what an engine that was built is held to when somebody arms.
     """
 
     engine: Engine
@@ -70,6 +73,7 @@ class SortParts:
     facts: dict[str, Any]
     problems: Callable[[CameraInfo], tuple[str, ...]]
     resolve: Callable[[RunSettings], RunSettings]
+    proof: EngineProof | None = None
 
 
 class Sort:
@@ -91,10 +95,13 @@ class Sort:
         self._order = FrameOrder(int(deadline_s * NS_PER_S) if plan.live else None)
         self._camera = camera_info(facts["acquire"])
         self._core = SortCore(settings.sort, parts.engine.classes, self._camera.time_sd_us)
-        self._inference = Inference(parts.engine, p99_ms)
         self._scribe = Scribe(child, facts["record"]["address"] if plan.recording else None, live=plan.live)
         self._tally = Tally(live=plan.live)
         self._in = link
+        self._size_px, dtype = int(facts["sort"]["geometry"]["size_px"]), np.dtype(self._camera.dtype)
+        crop = parts.proof.crop if parts.proof is not None else disc_crop(self._size_px)
+        canary = canary_of(parts.engine, crop, dtype) if plan.live else None
+        self._inference = Inference(parts.engine, p99_ms, canary)
         self._decoder = Decoder[ToSort](ToSort)
         self._fed = 0
         self._self_test = SelfTest(self._camera, settings.sort.timing.max_clock_error_ms)
@@ -103,9 +110,9 @@ class Sort:
         )
         problem = None
         if parts.sorter is not None and plan.live:
-            size_px = int(facts["sort"]["geometry"]["size_px"])
-            problem = engine_problem(parts.engine, size_px, np.dtype(self._camera.dtype))
+            problem = engine_problem(parts.engine, self._size_px, dtype)
         self._engine_problem = problem
+        self._sound_ns = time.perf_counter_ns()
         self._edits = list(plan.gate_edits)
         self._max_missed = settings.sort.track.max_missed
         self._last_entry: Entry | None = None
@@ -201,7 +208,26 @@ class Sort:
         problems = self._parts.problems(self._camera)
         if self._engine_problem is not None:
             problems = (*problems, self._engine_problem)
-        return self._self_test.find(self._clock.now_ns(), problems, self._core.alarms, self._sorter.clock_bound_ns)
+        found = self._self_test.find(self._clock.now_ns(), problems, self._core.alarms, self._sorter.clock_bound_ns)
+        if self._engine_is_sound():
+            return found
+        return Findings(found.lasting, (*found.passing, "the engine is being checked"))
+
+    def _engine_is_sound(self) -> bool:
+        """Whether the engine was checked lately and the canary has shown nothing; otherwise it is checked now."""
+        if self._inference.examining:
+            return False
+        fresh = self._parts.proof is None or time.perf_counter_ns() - self._sound_ns < SOUND_NS
+        if fresh and self._inference.drift is None:
+            return True
+        self._inference.examine(self._examine)
+        return False
+
+    def _examine(self) -> str | None:
+        """The whole check of the engine, in a thread, while it does nothing else."""
+        problem = engine_problem(self._parts.engine, self._size_px, np.dtype(self._camera.dtype))
+        proof = self._parts.proof
+        return problem if problem is not None or proof is None else proof.check(self._parts.engine)
 
     async def _left_out(self, entry: Entry) -> None:
         """A file without its empty frames: what was in view before a gap left in it, not when the next frame came."""
@@ -293,6 +319,7 @@ class Sort:
         """Everything that is due without a new frame."""
         if self._live:
             scored = self._inference.collect()
+            self._watch_engine()
             if scored is not None:
                 await self._scribe.scores(scored)
                 self._feed(scored)
@@ -304,6 +331,16 @@ class Sort:
             if wake_ns is not None and self._clock.now_ns() >= wake_ns:
                 self._feed(Tick())
         await self._scribe.flush(self._core.ledger)
+
+    def _watch_engine(self) -> None:
+        """A canary that comes back wrong disarms; an examination that has ended counts from now on."""
+        if (answer := self._inference.examined()) is not None:
+            (self._engine_problem,) = answer
+            self._sound_ns = time.perf_counter_ns()
+        drift = self._inference.drift
+        if drift is not None and self._core.armed:
+            self._scribe.note("engine-drift", drift, self._clock.now_ns())
+            self._feed(Disarm(drift))
 
     def _poll_sorter(self) -> None:
         receipts, problem = self._sorter.poll()
@@ -372,6 +409,8 @@ class Sort:
             "busy_ns": self._inference.busy_ns,
             "batches": self._inference.batches,
             "views": self._inference.views,
+            "canary_rides": self._inference.canary_rides,
+            "drift": self._inference.drift,
         }
         report["sorter"] = {"failure": self._sorter.failure, "faults": dict(self._sorter.faults)}
         report["unrecorded_messages"] = self._scribe.unrecorded

@@ -14,7 +14,7 @@ from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.devices import LoopedCamera, ReplayCamera, SerialSorter, SimulatedCamera
 from hspc_live.settings.document import KeyPath
 from hspc_live.settings.micromanager import MicroManagerCamera
-from hspc_live.settings.schema import NullEngine, RunSettings, TorchEager
+from hspc_live.settings.schema import ModelEngine, NullEngine, RunSettings
 from hspc_live.settings.twin import TwinFlowSettings
 
 Problem = tuple[KeyPath, str]
@@ -141,7 +141,7 @@ def engine_problems(settings: RunSettings | ChamberRunSettings) -> Iterator[Prob
         case NullEngine(classes=classes):
             if len(set(classes)) < max(2, len(classes)):
                 yield ("engine", "classes"), "needs at least two classes, each named once"
-        case TorchEager(buckets=buckets):
+        case ModelEngine(buckets=buckets):
             if not buckets or min(buckets) < 1 or list(buckets) != sorted(set(buckets)):
                 yield ("engine", "buckets"), "must be batch sizes of at least 1, growing, each once"
 

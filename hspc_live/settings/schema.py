@@ -13,14 +13,51 @@ from hspc_live.settings.segment import BackgroundSettings, SegmentSettings
 from hspc_live.settings.sort import SortSettings
 
 
-class TorchEager(Section):
-    """The reference engine: plain torch, on CPU or CUDA."""
+class ModelEngine(Section):
+    """What all engines have in common that run a trained model."""
+
+    model: str = Field("twin-lsm", description="name of a shipped model, or a folder with card.yaml")
+    buckets: tuple[int, ...] = Field(
+        (1, 2, 4, 8, 16, 32, 64), description="batch sizes that run unpadded, and whose times are measured"
+    )
+
+
+class TorchEager(ModelEngine):
+    """The reference engine: plain torch in single precision, on CPU or CUDA. Other engines are judged by its scores."""
 
     kind: Literal["torch"] = "torch"
-    model: str = Field("twin-lsm", description="name of a shipped model, or a folder with card.yaml")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(2, ge=1)
-    buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+
+
+class OpenVino(ModelEngine):
+    """The CPU engine, built on this machine. `build` is the SHA-256 of what was built; a run fills it in."""
+
+    kind: Literal["openvino"]
+    precision: Literal["fp32", "int8"] = "fp32"
+    threads: int = Field(2, ge=1)
+    build: str = Field("", pattern="^([0-9a-f]{64})?$")
+
+
+class TensorRt(ModelEngine):
+    """TensorRT on an NVIDIA GPU, built on this machine. `build` is the SHA-256 of what was built."""
+
+    kind: Literal["tensorrt"]
+    precision: Literal["fp32", "fp16"] = "fp16"
+    build: str = Field("", pattern="^([0-9a-f]{64})?$")
+
+
+class CudaGraph(ModelEngine):
+    """Torch on an NVIDIA GPU: half precision, one captured CUDA graph a bucket."""
+
+    kind: Literal["cuda-graph"]
+
+
+class AutoEngine(ModelEngine):
+    """The fastest engine that has been built on this machine and passed its parity check; else plain torch."""
+
+    kind: Literal["auto"]
+    threads: int = Field(2, ge=1)
 
 
 class NullEngine(Section):
@@ -30,7 +67,7 @@ class NullEngine(Section):
     classes: tuple[str, ...] = ("LT-HSC", "ST-HSC", "MPP")
 
 
-Engine = Annotated[TorchEager | NullEngine, Field(discriminator="kind")]
+Engine = Annotated[TorchEager | OpenVino | TensorRt | CudaGraph | AutoEngine | NullEngine, Field(discriminator="kind")]
 
 
 class DeclaredShares(Section):

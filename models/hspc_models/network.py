@@ -111,7 +111,8 @@ class CellNet(nn.Module):
                 nn.init.zeros_(module.bn3.weight)
 
     def features(self, x: Tensor) -> Tensor:
-        """Pooled features (n, 2048) of normalised pictures (n, 1 or `channels`, h, w), float."""
+        """Pooled features (n, 2048), in the weights' dtype, of normalised pictures (n, 1 or `channels`, h, w)."""
+        x = x.to(self.conv1.weight.dtype)
         if x.shape[1] != self.channels:
             x = x.expand(-1, self.channels, -1, -1)
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
@@ -121,7 +122,7 @@ class CellNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of normalised pictures (n, 1 or `channels`, h, w), float."""
-        logits: Tensor = self.head(self.features(x))
+        logits: Tensor = self.head(self.features(x)).to(x.dtype)  # in half precision the reader stays in single
         if self.reader is None or self.training:
             return logits
         twins = len(self.reader.twins)

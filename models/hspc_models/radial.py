@@ -101,7 +101,7 @@ class RingReader(nn.Module):
             if pictures.shape[-2:] != size:
                 pictures = functional.interpolate(pictures.unsqueeze(1), size=size, mode="bilinear").squeeze(1)
             moved = shifted(pictures.float())
-            return self.read(self.rings(torch.cat(moved)).view(len(moved), len(pictures), FEATURES))
+            return self.read(self.rings(torch.cat(moved)).view(len(moved), -1, FEATURES))
 
 
 def _small(classes: int) -> nn.Sequential:
@@ -162,7 +162,7 @@ def _both_ways(matrix: Tensor, pictures: Tensor) -> Tensor:
 
 def _mean_and_spread(pictures: Tensor, rings: Tensor) -> tuple[Tensor, Tensor]:
     """Mean, and logarithm of the standard deviation, of pictures (n, S, S) in each ring; (n, rings) each."""
-    flat = pictures.reshape(len(pictures), -1)
+    flat = pictures.flatten(1)
     mean = flat @ rings
     variance = ((flat * flat) @ rings - mean * mean).clamp_min(0)
     return mean, torch.log(variance.sqrt() + _FLOOR)

@@ -16,12 +16,19 @@ from hspc_live.core.protocols import Engine
 from hspc_live.core.values import Modality
 from hspc_live.settings.schema import NullEngine, TorchEager
 from hspc_models.card import Card, NetworkShape, Training, Weights, load_network, write_card
+from hspc_models.engines.cuda_graph import CudaGraphEngine
+from hspc_models.engines.openvino_cpu import OpenVinoEngine, build_openvino
+from hspc_models.engines.tensorrt import TensorRtEngine, build_tensorrt
 from hspc_models.engines.torch_eager import TorchEagerEngine
 from hspc_models.network import CellNet
 from hspc_models.open_engine import open_engine
+from hspc_models.parity import LIMITS
 
 CLASSES = ("LT-HSC", "ST-HSC", "MPP")
-ENGINES = ["null", "torch/cpu", pytest.param("torch/cuda", marks=pytest.mark.gpu)]
+BUCKETS = (1, 2, 4, 8)
+ON_GPU = ("torch/cuda", "cuda-graph/fp16", "tensorrt/fp16")
+ENGINES = ["null", "torch/cpu", "openvino/fp32", "openvino/int8"]
+ENGINES += [pytest.param(name, marks=pytest.mark.gpu) for name in ON_GPU]
 NETWORKS = ENGINES[1:]
 
 
@@ -53,17 +60,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(request: pytest.FixtureRequest, model: Path) -> Iterator[Engine]:
-    match request.param:
+def engine(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    kind, _, variant = request.param.partition("/")
+    if request.param in ON_GPU and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    card, network = load_network(model)
+    match kind:
         case "null":
             opened = open_engine(NullEngine(kind="null"))
-        case "torch/cuda" if not torch.cuda.is_available():
-            pytest.skip("no CUDA device")
-        case name:
-            device = name.split("/")[1]
-            opened = open_engine(TorchEager(model=str(model), device=device, buckets=(1, 2, 4, 8)))
+        case "torch":
+            opened = open_engine(TorchEager(model=str(model), device=variant, buckets=BUCKETS))
+        case "openvino":
+            scratch = tmp_path_factory.mktemp("openvino")
+            files = build_openvino(card, network, variant, BUCKETS, cells(16), scratch)
+            opened = OpenVinoEngine(card, files, variant, "0" * 64, buckets=BUCKETS)
+        case "tensorrt":
+            files = build_tensorrt(card, network, variant, BUCKETS)
+            opened = TensorRtEngine(card, files, variant, "0" * 64, BUCKETS)
+        case _:
+            opened = CudaGraphEngine(card, network, BUCKETS)
     yield opened
     opened.close()
+
+
+def within(engine: Engine, fp32: float) -> float:
+    """How far a row may differ from itself elsewhere: `fp32`, or what coarser numbers round by."""
+    return fp32 if engine.precision == "fp32" else LIMITS[engine.precision].arrangement
 
 
 def cells(n: int, seed: int = 0, dtype: type = np.uint8) -> np.ndarray:
@@ -108,7 +130,9 @@ def test_camera_depths(engine, dtype):
 @pytest.mark.parametrize("engine", NETWORKS, indirect=True)
 def test_depth_and_gain_do_not_change_the_verdict(engine):
     batch = cells(3)
-    np.testing.assert_allclose(engine.infer(batch), engine.infer(batch.astype(np.uint16) * 16 + 500), atol=1e-3)
+    np.testing.assert_allclose(
+        engine.infer(batch), engine.infer(batch.astype(np.uint16) * 16 + 500), atol=within(engine, 1e-3)
+    )
 
 
 @pytest.mark.parametrize("engine", NETWORKS, indirect=True)
@@ -116,8 +140,8 @@ def test_padding_and_neighbours_do_not_matter(engine):
     batch = cells(8)
     whole = engine.infer(batch)
     for n in (1, 3, 5):  # padded to 1, 4 and 8
-        np.testing.assert_allclose(engine.infer(batch[:n]), whole[:n], atol=2e-5)
-    np.testing.assert_allclose(engine.infer(batch[::-1].copy()), whole[::-1], atol=2e-5)
+        np.testing.assert_allclose(engine.infer(batch[:n]), whole[:n], atol=within(engine, 2e-5))
+    np.testing.assert_allclose(engine.infer(batch[::-1].copy()), whole[::-1], atol=within(engine, 2e-5))
     assert np.ptp(whole, axis=0).max() > 1e-3  # the crops do make a difference
 
 
@@ -135,7 +159,7 @@ def test_nan_stays_in_its_row(engine):
     batch[2, 10, 10] = np.nan
     scores = engine.infer(batch)
     assert np.isnan(scores[2]).all()
-    np.testing.assert_allclose(np.delete(scores, 2, 0), np.delete(clean, 2, 0), atol=2e-5)
+    np.testing.assert_allclose(np.delete(scores, 2, 0), np.delete(clean, 2, 0), atol=within(engine, 2e-5))
 
 
 @pytest.mark.parametrize("engine", NETWORKS, indirect=True)
@@ -149,12 +173,25 @@ def test_crops_of_another_size_are_refused(engine):
         engine.infer(np.zeros((2, 32, 32), np.uint8))
 
 
-def test_an_engine_that_was_closed_says_so(model):
-    engine = open_engine(TorchEager(model=str(model), device="cpu"))
-    engine.close()
-    engine.close()
-    with pytest.raises(ModelError, match="closed"):
-        engine.infer(cells(1))
+@pytest.mark.parametrize("engine", NETWORKS, indirect=True)
+def test_every_engine_says_what_plain_torch_says(engine, model):
+    reference = open_engine(TorchEager(model=str(model), device="cpu", buckets=BUCKETS))
+    batch = cells(24, seed=3)
+    wanted = reference.infer(batch)
+    reference.close()
+    np.testing.assert_allclose(engine.infer(batch), wanted, atol=LIMITS[engine.precision].max_dp)
+    assert LIMITS[engine.precision].max_dp < np.ptp(wanted, axis=0).max() or engine.precision == "int8"
+
+
+def test_an_engine_that_was_closed_says_so(model, tmp_path):
+    card, network = load_network(model)
+    files = build_openvino(card, network, "fp32", BUCKETS, None, tmp_path)
+    built = OpenVinoEngine(card, files, "fp32", "0" * 64, buckets=BUCKETS)
+    for engine in (open_engine(TorchEager(model=str(model), device="cpu")), built):
+        engine.close()
+        engine.close()
+        with pytest.raises(ModelError, match="closed"):
+            engine.infer(cells(1))
 
 
 def test_asking_for_cuda_where_there_is_none(model):
