@@ -26,10 +26,33 @@ import torch  # noqa: E402
 
 from hspc_live.bench.engine import EngineOrder, measure_engines  # noqa: E402
 from hspc_live.bench.engine_choice import Asked  # noqa: E402
-from hspc_live.core.errors import HspcError  # noqa: E402
+from hspc_live.core.errors import HspcError, ModelError  # noqa: E402
+from hspc_live.core.protocols import Engine  # noqa: E402
+from hspc_live.settings.schema import NullEngine, TorchEager  # noqa: E402
+from hspc_models.open_engine import open_engine  # noqa: E402
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LEAST_AGREEMENT = 0.99
+
+
+def built(settings: Any) -> Engine:
+    """The engine that `settings` names, built now if it is not there. Raises ModelError where it cannot be had."""
+    try:
+        return open_engine(settings)
+    except ModelError:
+        if isinstance(settings, (TorchEager, NullEngine)):
+            raise
+    from hspc_models.engine_build import build_engine
+
+    made = build_engine(settings, say=tell)
+    if not made.parity.passed:
+        raise ModelError(f"it was built, and differs too much from plain torch: {made.parity.to_json()}")
+    return open_engine(settings)
+
+
+def tell(line: str) -> None:
+    """Progress."""
+    print(line, file=sys.stderr)
 
 
 def parity(row: dict[str, Any], max_dp: float) -> str | None:
@@ -85,7 +108,7 @@ def main() -> int:
         asked = Asked(given.model, device, given.threads, tuple(int(size) for size in given.buckets.split(",")))
         names = None if given.engines is None else tuple(given.engines.split(","))
         order = EngineOrder(asked, names, given.repeats, given.crops, given.seconds)
-        found = measure_engines(order, lambda line: print(line, file=sys.stderr))
+        found = measure_engines(order, tell, built)
     except (HspcError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
