@@ -19,7 +19,7 @@ from hspc_live.core.errors import WireError
 from hspc_live.core.values import OBJECT_DTYPE, CellRecord, Pixels
 from hspc_live.wire.codec import Decoder, Part, encode, join, split
 
-LATENCY_BINS = 501
+LATENCY_BINS = 1001
 """Latencies are counted by whole milliseconds; the last bin takes what is slower."""
 
 
