@@ -27,7 +27,7 @@ from hspc_live.view.launch import Launched
 from hspc_live.view.look import dress
 from hspc_live.view.window import Window
 
-PATIENCE_S = 240.0
+PATIENCE_S = 500.0
 SLOW = {
     "camera.twin.frames_per_s": 5,
     "camera.twin.velocity_um_s": 200,
