@@ -114,4 +114,4 @@ def _score_cams(
 
     card, network = load(model)
     target = card.classes.index(predicted_class)
-    return score_cams(network, cast("Pixels", np.stack(crops)), np.full(len(crops), target), "layer3")
+    return score_cams(network, cast("Pixels", np.stack(crops)), np.full(len(crops), target), "layer2")

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from hspc_live.core.clock import NS_PER_MS
+from hspc_live.core.errors import WireError
 from hspc_live.core.values import OBJECT_DTYPE, CellOutcome, CellRecord, Pixels
 from hspc_live.processes.order import Ordered
 from hspc_live.stages.track import Track
 from hspc_live.wire.links import Publisher
-from hspc_live.wire.ring import PixelRing, StaleSlot
+from hspc_live.wire.ring import PixelRing
 from hspc_live.wire.telemetry import LATENCY_BINS, OutletCount, Seen, Standing, Telemetry, pack
 
 PERIOD_S = 0.04
@@ -157,13 +158,17 @@ class Showing:
         """The frame's pixels in the ring, lent; none if they have gone, or if it cannot be opened."""
         if slot < 0:
             return _NO_PIXELS
-        if self._ring is None:
-            self._ring = PixelRing.attach(self._path)
         try:
+            if self._ring is None:
+                self._ring = PixelRing.attach(self._path)
             return self._ring.view(slot, generation, self._shape, self._dtype)
-        except StaleSlot:
+        except WireError:  # mostly a slot in use again; whatever it is, no cell may suffer from it
             self.stale += 1
             return _NO_PIXELS
+
+    def report(self) -> dict[str, int]:
+        """For the summary: messages made, those without a picture because its slot was in use again, time spent."""
+        return {"messages": self.made, "without_picture": self.stale, "busy_ns": self.busy_ns}
 
     def close(self) -> None:
         """Let go of the ring; the link belongs to who opened it."""

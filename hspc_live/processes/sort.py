@@ -454,6 +454,7 @@ class Sort:
         }
         report["sorter"] = {"failure": self._sorter.failure, "faults": dict(self._sorter.faults)}
         report["unrecorded_messages"] = self._scribe.unrecorded
+        report["shown"] = self._showing.report()
         await self._scribe.end(report["ledgers"], report)
         return report
 

@@ -30,11 +30,12 @@ class Weight(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One word in the strip, and what it means in plain words."""
+    """One word in the strip, and what it means in plain words; `reason` says why it holds, where that is known."""
 
     text: str
     meaning: str
     weight: Weight
+    reason: str = ""
 
 
 def banners(model: Model, bond: Bond, words: str, silent_s: float) -> list[Sign]:
@@ -64,15 +65,14 @@ def banners(model: Model, bond: Bond, words: str, silent_s: float) -> list[Sign]
         elif standing.waits_to_arm:
             signs.append(Sign("WAITS TO ARM", "The self-test has not passed yet.", Weight.STATE))
         else:
-            why = f" Last reason: {standing.disarmed[-1]}." if standing.disarmed else ""
-            signs.append(
-                Sign("DISARMED", f"Nothing is deflected; cells are recognised all the same.{why}", Weight.STATE)
-            )
+            meaning = "Nothing is deflected; cells are recognised all the same."
+            why = f"disarmed: {standing.disarmed[-1]}" if standing.disarmed else ""
+            signs.append(Sign("DISARMED", meaning, Weight.STATE, why))
     if not about.live:
         signs.append(Sign("REPLAY", "A recording is shown; nothing real is sorted.", Weight.NATURE))
     if about.simulated:
         signs.append(Sign("SIMULATION", "Cells or sorter are simulated.", Weight.NATURE))
     if about.on_cpu:
-        meaning = "The model runs on the processor: enough for a few cells a second."
+        meaning = "The model runs on the processor, not on a GPU."
         signs.append(Sign("CPU ENGINE", meaning, Weight.NATURE))
     return sorted(signs, key=lambda sign: sign.weight)

@@ -16,7 +16,7 @@ PANEL: Final = "#1f2227"
 EDGE: Final = "#3a3f47"
 INK: Final = "#e8e8e8"
 DIM: Final = "#9aa0a8"
-REJECT: Final = "#8c8c8c"
+REJECT: Final = "#b0b0b0"
 JUNCTION: Final = "#f0e442"
 # states are told apart by word and place as well as by colour
 GOOD: Final = "#56b4e9"

@@ -225,8 +225,9 @@ class Window(QMainWindow):
             label.show()
         for label in self._labels[len(signs) :]:
             label.hide()
-        alarm = next((sign for sign in signs if sign.weight is Weight.ALARM), None)
-        self._meaning.setText(alarm.meaning if alarm is not None else "")
+        loudest = signs[0] if signs and signs[0].weight in (Weight.ALARM, Weight.WARNING) else None
+        said = loudest or next((sign for sign in signs if sign.reason), None)
+        self._meaning.setText("" if said is None else said.reason or said.meaning)
 
     @property
     def attached(self) -> bool:

@@ -10,6 +10,8 @@ from PySide6.QtCore import QPointF, QRectF
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter
 from PySide6.QtWidgets import QStyleOptionGraphicsItem, QWidget
 
+_GROUND = QColor(0, 0, 0, 150)  # behind the letters: grey words on a grey picture cannot be read
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -65,6 +67,8 @@ class WordsItem(pg.GraphicsObject):  # type: ignore[misc]  # pyqtgraph has no ty
             colour = self._colours.get(word.colour)
             if colour is None:
                 colour = self._colours[word.colour] = QColor(word.colour)
+            base = max(metrics.ascent() + 1, at.y() - 4)
+            painter.fillRect(QRectF(x - 2, base - metrics.ascent(), wide + 4, metrics.height()), _GROUND)
             painter.setPen(colour)
-            painter.drawText(QPointF(x, max(metrics.ascent(), at.y() - 2)), word.text)
+            painter.drawText(QPointF(x, base), word.text)
         painter.restore()

@@ -129,6 +129,15 @@ def test_the_standing_is_the_run_s_own(shown):
     assert "other" in [count.name for count in standing.sorted]
 
 
+def test_the_summary_says_what_looking_on_cost(shown, live):
+    _, outcome = shown
+    cost = outcome.summary["shown"]
+    assert cost["messages"] > 5 and 0 < cost["busy_ns"] / cost["messages"] < 1e9
+    assert live.summary["shown"] == {"messages": 0, "without_picture": 0, "busy_ns": 0}, (
+        "nobody looked, nothing was made"
+    )
+
+
 def test_a_frozen_onlooker_changes_nothing(live, replayed, replay, tmp_path):
     """The same recording replayed with someone who looks on and then stands still: the very same verdicts."""
     started: list[subprocess.Popen[str]] = []
