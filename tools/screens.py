@@ -143,11 +143,6 @@ def _live(studio: Studio, window: Window, cells: int) -> None:
     studio.pause(1.0)
     studio.take("gates-moved", window)
     window.scatter.forget()
-    window.resize(3840, 2160)
-    studio.pause(1.0)
-    studio.take("live-4k", window)
-    window.resize(1366, 768)
-    studio.pause(0.5)
     number = next(look.record.cell for look in reversed(window.model.looks.values()) if look.record.classification)
     window.open_cell(number)
     page = window.findChildren(QWidget, "cell-page")[-1]

@@ -89,7 +89,7 @@ class CellPage(QDialog):
         return box
 
     def _features(self) -> QGroupBox:
-        box, form = _form("Features, mean of its views")
+        box, form = _form("Features (mean)")
         for name, value in self._record.features.items():
             if name.endswith("_px"):
                 continue

@@ -17,6 +17,7 @@ from hspc_live.view.words_item import Word, WordsItem
 from hspc_live.wire.telemetry import Seen, Shown
 
 UNKNOWN = ""
+GROUND = (0, 0, 0, 150)  # behind words on a picture that may be bright
 LABELS = 60  # names written beside objects; a frame with more is unreadable anyhow
 LEVELS_EVERY = 25  # frames between two looks at the contrast
 
@@ -45,9 +46,9 @@ class ImagePanel(QWidget):
         self.words = WordsItem()
         self.plot.addItem(self.words, ignoreBounds=True)
         self._bar = pg.PlotDataItem(pen=pg.mkPen("w", width=4))
-        self._bar_words = pg.TextItem(color="w", anchor=(0.5, 1.0))
+        self._bar_words = pg.TextItem(color="w", anchor=(0.5, 1.0), fill=GROUND)
         self._line = pg.InfiniteLine(angle=90, pen=pg.mkPen(look.JUNCTION, width=1.5, style=Qt.PenStyle.DashLine))
-        self._line_words = pg.TextItem(color=look.JUNCTION, anchor=(1.0, 0.0))
+        self._line_words = pg.TextItem(color=look.JUNCTION, anchor=(1.0, 0.0), fill=GROUND)
         for item in (self._bar, self._bar_words, self._line, self._line_words):
             self.plot.addItem(item, ignoreBounds=True)
         self.age = QLabel("no frame yet")
