@@ -46,7 +46,7 @@ def banners(model: Model, bond: Bond, words: str, silent_s: float) -> list[Sign]
         lost = about is not None
         text = "CONNECTION LOST" if lost else "NOT CONNECTED"
         weight = Weight.ALARM if lost else Weight.WARNING
-        signs.append(Sign(text, f"{words}. What is shown is the past; it is attached again by itself.", weight))
+        signs.append(Sign(text, f"{words}. What is shown is the past.", weight))
     elif silent_s > 2.0:
         meaning = "The sort process says nothing any more. STOP works all the same: it kills that process."
         signs.append(Sign(f"NO WORD FOR {silent_s:.0f} s", meaning, Weight.ALARM))

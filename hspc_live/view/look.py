@@ -35,6 +35,7 @@ QPushButton:hover {{ border-color: {ink}; }}
 QPushButton:focus {{ border: 2px solid {good}; }}
 QPushButton:disabled {{ color: #666c75; border-color: #2a2e34; }}
 QPushButton#stop {{ background: {bad}; color: white; font-weight: bold; border: 2px solid white; }}
+QPushButton#stop:disabled {{ background: #3a2a20; color: #7a6a60; border-color: #4a3a30; }}
 QPushButton#stop:pressed {{ background: #8f3f00; }}
 QPushButton#arm {{ border-color: {good}; font-weight: bold; }}
 QTabWidget::pane {{ border: 1px solid {edge}; }}
