@@ -68,6 +68,8 @@ def banners(model: Model, bond: Bond, words: str, silent_s: float) -> list[Sign]
             meaning = "Nothing is deflected; cells are recognised all the same."
             why = f"disarmed: {standing.disarmed[-1]}" if standing.disarmed else ""
             signs.append(Sign("DISARMED", meaning, Weight.STATE, why))
+    if model.held:
+        signs.append(Sign("HELD", "The replay stands still until you let it go on, or step.", Weight.STATE))
     if not about.live:
         signs.append(Sign("REPLAY", "A recording is shown; nothing real is sorted.", Weight.NATURE))
     if about.simulated:

@@ -86,6 +86,7 @@ class Model:
         self.losses = Losses(since=_now_words())
         self.received = 0
         self.missed = 0
+        self.held = False  # a replay that a person holds still: its picture is old on purpose
         self.cells: OrderedDict[int, CellRecord] = OrderedDict()
         self.looks: OrderedDict[tuple[int, int, int], Look] = OrderedDict()
         self.gallery: dict[str, deque[Look]] = {}
@@ -209,7 +210,7 @@ class Model:
         """Whether the picture is too old to act upon."""
         age = self.age_s
         period = 1.0 / self.about.camera.frames_per_s if self.about and self.about.camera.frames_per_s > 0 else 0.0
-        return age is not None and age > max(STALE_S, 5.0 * period)
+        return not self.held and age is not None and age > max(STALE_S, 5.0 * period)
 
     def names(self) -> list[str]:
         """What can be plotted: scores by class, then features."""

@@ -68,7 +68,6 @@ class Window(QMainWindow):
         self._reports = reports
         self._turn = 0
         self._attached = 0
-        self._held = False
         self._pages: list[CellPage] = []
         self._signs: list[Sign] = []
         self.setWindowTitle("HSPC Live")
@@ -192,7 +191,8 @@ class Window(QMainWindow):
 
     def begin(self) -> None:
         """A run has been attached to: every panel learns of it."""
-        self._held = False
+        self.model.held = False
+        self.image.pause.setText("Hold")
         for panel in (self.image, self.sort, self.scatter, self.histogram, self.gallery):
             panel.begin()
         if self.model.about is not None:
@@ -266,14 +266,14 @@ class Window(QMainWindow):
     def hold(self) -> None:
         """Hold a replay still, or let it go on."""
         if self.image.pause.isEnabled():
-            self._held = not self._held
-            self.image.pause.setText("Go on" if self._held else "Hold")
-            self.tell(Pace(0 if self._held else None))
+            self.model.held = not self.model.held
+            self.image.pause.setText("Go on" if self.model.held else "Hold")
+            self.tell(Pace(0 if self.model.held else None))
 
     def step(self) -> None:
         """Let one more frame of a replay through."""
         if self.image.step.isEnabled():
-            self._held = True
+            self.model.held = True
             self.image.pause.setText("Go on")
             self.tell(Pace(1))
 

@@ -108,6 +108,8 @@ def test_an_old_frame_is_stale(about):
     assert not model.stale
     model.take(shown(1, sent_ns=time.perf_counter_ns() - 2 * 10**9))
     assert model.stale and model.age_s > 1.9
+    model.held = True
+    assert not model.stale and "HELD" in words(model), "old on purpose"
 
 
 # ---- what is said ----------------------------------------------------------------------------------------------------
