@@ -65,6 +65,6 @@ def about(detail: str, control: str) -> About:
         camera=camera_info(told["facts"]["acquire"]),
         classes=tuple(sort["classes"]),
         engine=sort["engine"],
-        on_cpu=sort["engine"].endswith("/cpu"),
+        on_cpu="/cpu" in sort["engine"],  # "torch-eager/cpu", "openvino/cpu@…"
         recording=Path(plan.recording) if plan.recording is not None else None,
     )
