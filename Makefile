@@ -9,13 +9,14 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 OUT    ?= out/demo
 
-.PHONY: demo test check bench demo-model setup clean help
+.PHONY: demo test check bench demo-model screens setup clean help
 
 help:
 	@echo "make demo        sort simulated cells for 20 s; pictures and recording in $(OUT)"
 	@echo "make test        run the tests"
 	@echo "make check       lint, types, import contracts"
 	@echo "make bench       measure throughput and latency"
+	@echo "make screens     draw the operator's screens anew, into docs/screens"
 	@echo "make demo-model  train the demonstration model again (about an hour)"
 	@echo "make clean       remove everything that was made here, the environment too"
 
@@ -36,6 +37,9 @@ bench: $(READY)
 
 demo-model: $(READY)
 	$(BIN)/hspc-live train configs/train/lsm.yaml --out runs/twin-lsm
+
+screens: $(READY)
+	$(BIN)/python tools/screens.py --out docs/screens
 
 setup: $(READY)
 

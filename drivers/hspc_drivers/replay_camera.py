@@ -16,6 +16,8 @@ from hspc_live.core.values import CameraInfo, Frame
 from hspc_live.recording.reader import Recording, open_recording
 from hspc_live.settings import devices
 
+HALT_NS = NS_PER_S // 2
+
 
 class ReplayCamera:
     """Replays one file. `speed` None hands frames over as fast as they are asked for, 2.0 at twice the pace."""
@@ -80,6 +82,9 @@ class ReplayCamera:
             raise EndOfStream
         if self._speed is not None:
             due_ns = self._started_ns + round(frame.captured_ns / self._speed)
+            if (late_ns := self._clock.now_ns() - due_ns) > HALT_NS:  # it was held still: go on from here, do not race
+                self._started_ns += late_ns
+                due_ns += late_ns
             wait_s = (due_ns - self._clock.now_ns()) / NS_PER_S
             if wait_s > 0:
                 self._stopped.wait(min(wait_s, timeout_s))

@@ -28,6 +28,7 @@ from hspc_live.cli import (
     sizes,
     stills,
     train,
+    view,
 )
 from hspc_live.cli.output import progress
 from hspc_live.core.errors import HspcError, SettingsError
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command()(runs.demo)
 app.command()(runs.run)
 app.command()(runs.replay)
+app.command()(view.view)
 app.command()(recordings.inspect)
 app.command()(stills.segment)
 app.command()(sizes.sizes)

@@ -161,6 +161,7 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         "warnings": acquire.get("warnings", []),
         "workers": {"replaced": report.replaced_workers, "leased_again": acquire.get("leased_again", 0)},
         "work_ns": sort["work_ns"],
+        "shown": sort["shown"],
         "frames_per_s": sort["frames_fed"] * 1e9 / sort["span_ns"] if sort["span_ns"] else None,
         "interrupted": report.interrupted,
     }

@@ -37,6 +37,7 @@ from hspc_live.wire.messages import (
     Lease,
     Lost,
     Notices,
+    Pace,
     RecorderGone,
     Release,
     SnapshotHead,
@@ -117,6 +118,8 @@ class Acquire:
                             await self._worker_gone(worker)
                         case RecorderGone():
                             self._recorder_gone()
+                        case Pace(frames):
+                            self._capture.pace(frames)
                         case _:
                             pass
                 if self._child.quit:
@@ -185,7 +188,7 @@ class Acquire:
                     kept.append(item)
             self._frames[item.ticket.index] = flight
             self._waiting.append(item.ticket.index)
-        await self._tell_sort(Notices(entries))
+        await self._tell_sort(Notices(entries, self._capture.held))
         if kept:
             await self._keep(kept)
 

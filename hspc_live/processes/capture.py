@@ -62,6 +62,9 @@ class Capture:
         self._slots = threading.Semaphore(settings.pipeline.ring_slots)
         self._out: deque[Captured] = deque()
         self._stop = threading.Event()
+        self._pacing = threading.Lock()
+        self._left: int | None = None  # frames to let through before holding still; None: go on
+        self._paced = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self._expected: int | None = 0 if info.counts_gaps else None
         self._last_ns: int | None = None
@@ -101,6 +104,17 @@ class Capture:
             batch.append(self._out.popleft())
         return batch
 
+    @property
+    def held(self) -> int:
+        """How many slots of the ring are taken."""
+        return self._ring.slots - len(self._free)
+
+    def pace(self, frames: int | None) -> None:
+        """Replay: let `frames` more through and then hold still; None lets the replay go on."""
+        with self._pacing:
+            self._left = frames
+        self._paced.set()
+
     def free(self, slot: int) -> None:
         """A slot's pixels are needed no longer."""
         self._free.append(slot)
@@ -132,11 +146,18 @@ class Capture:
     def _read(self) -> None:
         last_frame = time.monotonic()
         while not self._stop.is_set():
+            if self._left == 0:
+                self._paced.wait(READ_S)
+                self._paced.clear()
+                continue
             frame = self._camera.read(READ_S)
             if frame is None:
                 if self._live and time.monotonic() - last_frame > self._stall_s:
                     raise DeviceError(f"the camera has given no frame for {self._stall_s:.1f} s")
                 continue
+            with self._pacing:
+                if self._left:
+                    self._left -= 1
             last_frame = time.monotonic()
             started = time.thread_time_ns()
             self._put(frame)
@@ -164,7 +185,7 @@ class Capture:
             return
         generation = self._ring.write(slot, pixels)
         ticket = Ticket(frame.index, frame.captured_ns, frame.received_ns, slot, generation, self._snapshot.number)
-        entry = Entry(frame.index, frame.captured_ns, frame.received_ns, "", alarm)
+        entry = Entry(frame.index, frame.captured_ns, frame.received_ns, "", alarm, slot, generation)
         self._emit(Captured(entry, ticket, self._snapshot))
 
     def _book_gap(self, frame: Frame) -> None:

@@ -58,6 +58,25 @@ class Operator:
         self._wish: tuple[ArmNow, int] | None = None  # waits for the self-test until that time
         self._refused: str | None = None  # what the command line's own wish to arm came to
         self._gates: list[dict[str, Any]] = []
+        self._stated = (-1, "[]")  # revision, and its outlets as JSON: made once a revision
+
+    @property
+    def waits_to_arm(self) -> bool:
+        """Whether a wish to arm waits for the self-test."""
+        return self._wish is not None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing is armed and no gate is set any more."""
+        return self._ending is not None
+
+    @property
+    def outlets(self) -> str:
+        """The outlets in force, as JSON text of the settings' form."""
+        if self._stated[0] != self._core.gate_revision:
+            text = json.dumps([outlet.model_dump(mode="json") for outlet in self._core.outlets])
+            self._stated = (self._core.gate_revision, text)
+        return self._stated[1]
 
     def attend(self) -> None:
         """Serve what has come in, and look again at a wish that waits."""
@@ -166,7 +185,7 @@ class Operator:
         standing = {"armed": self._core.armed, "alarms": self._core.alarms, "gate_revision": self._core.gate_revision}
         standing["promises"] = promises(self._core.outlets)
         ledgers = self._core.ledger.to_json()
-        return {**standing, "waits_to_arm": self._wish is not None, **ledgers, "classes": self._core.classes}
+        return {**standing, "waits_to_arm": self.waits_to_arm, **ledgers, "classes": self._core.classes}
 
     def _say(self, kind: str, text: str) -> None:
         self._child.say(kind, text)

@@ -42,6 +42,11 @@ class FrameOrder:
         """Whether every logged frame has been taken."""
         return not self._log
 
+    @property
+    def waiting(self) -> int:
+        """How many logged frames have not been taken."""
+        return len(self._log)
+
     def log(self, entries: Iterable[Entry]) -> None:
         """What acquire captured next."""
         self._log.extend(entries)

@@ -12,6 +12,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,16 @@ from hspc_live.processes.plan import RECEIPT_GRACE_NS
 from hspc_live.processes.scribe import Scribe
 from hspc_live.processes.segment_worker import decode_results
 from hspc_live.processes.self_test import EngineProof, Findings, SelfTest, disc_crop, engine_problem
+from hspc_live.processes.showing import Showing
+from hspc_live.processes.standing import standing
 from hspc_live.processes.tally import Tally
 from hspc_live.settings.schema import RunSettings
 from hspc_live.stages.gate import EditGates
 from hspc_live.stages.sort_core import SortCore
 from hspc_live.wire.codec import Decoder, encode
-from hspc_live.wire.links import Link, open_router
+from hspc_live.wire.links import Link, Publisher, open_pub, open_router
 from hspc_live.wire.messages import Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
+from hspc_live.wire.telemetry import Standing
 
 LOOP_S = 0.01
 SOUND_NS = 60 * NS_PER_S  # who arms later than this after the engine was checked has it checked again
@@ -80,7 +84,13 @@ class Sort:
     """The loop of the process."""
 
     def __init__(
-        self, child: Child, parts: SortParts, link: Link, facts: dict[str, Any], p99_ms: Mapping[int, float]
+        self,
+        child: Child,
+        parts: SortParts,
+        link: Link,
+        shown: Publisher,
+        facts: dict[str, Any],
+        p99_ms: Mapping[int, float],
     ) -> None:
         plan = child.plan
         settings = plan.settings
@@ -98,12 +108,15 @@ class Sort:
         self._scribe = Scribe(child, facts["record"]["address"] if plan.recording else None, live=plan.live)
         self._tally = Tally(live=plan.live)
         self._in = link
+        ring, shape = Path(facts["acquire"]["ring"]), (self._camera.height_px, self._camera.width_px)
+        self._showing = Showing(shown, ring, shape, self._camera.dtype, plan.run_id, parts.engine.classes)
         self._size_px, dtype = int(facts["sort"]["geometry"]["size_px"]), np.dtype(self._camera.dtype)
         crop = parts.proof.crop if parts.proof is not None else disc_crop(self._size_px)
         canary = canary_of(parts.engine, crop, dtype) if plan.live else None
         self._inference = Inference(parts.engine, p99_ms, canary)
         self._decoder = Decoder[ToSort](ToSort)
         self._fed = 0
+        self._held = 0
         self._self_test = SelfTest(self._camera, settings.sort.timing.max_clock_error_ms)
         self._operator = Operator(
             child, self._core, self._sorter, self._scribe, self._feed, self._findings, parts.clock, parts.resolve
@@ -134,6 +147,7 @@ class Sort:
     def close(self) -> None:
         """Let go of the links; engine and sorter belong to who opened them."""
         self._scribe.close()
+        self._showing.close()
 
     # ---- in --------------------------------------------------------------------------------------------------------
 
@@ -160,8 +174,9 @@ class Sort:
                 case Results() as results:
                     for result in decode_results(results, decoded.arrays):
                         self._order.result(result)
-                case Notices(entries):
+                case Notices(entries, held):
                     self._order.log(entries)
+                    self._held = held
                 case Lost(indices, reason):
                     self._order.lost(indices, reason)
                 case StreamEnded() as ended:
@@ -196,20 +211,27 @@ class Sort:
             assert item.result is not None, "a view to classify comes with the frame it was seen in"
             place = np.cumsum(item.result.objects["reject"] == 0) - 1  # crops: accepted rows only, in row order
             for request in requests:
-                self._inference.add(request, item.result.crops[place[request.view]])
+                crop = item.result.crops[place[request.view]]
+                self._inference.add(request, crop)
+                self._showing.look((request.frame, request.view), crop)
+        self._showing.frame(item, self._core.followed)
         self._fed += 1
         if not self._live and self._fed % self._group == 0:
             await self._score_group()
 
-    def _findings(self) -> Findings:
-        """What the self-test has against arming now. A replay sorts nothing real: nothing keeps it from being armed."""
+    def _against(self) -> Findings:
+        """What stands against arming, as far as it is known without another look at the engine."""
         if not self._live or not self._sorter.present:
             return Findings((), ())
         problems = self._parts.problems(self._camera)
         if self._engine_problem is not None:
             problems = (*problems, self._engine_problem)
-        found = self._self_test.find(self._clock.now_ns(), problems, self._core.alarms, self._sorter.clock_bound_ns)
-        if self._engine_is_sound():
+        return self._self_test.find(self._clock.now_ns(), problems, self._core.alarms, self._sorter.clock_bound_ns)
+
+    def _findings(self) -> Findings:
+        """What the self-test has against arming now. A replay sorts nothing real: nothing keeps it from being armed."""
+        found = self._against()
+        if not self._live or not self._sorter.present or self._engine_is_sound():
             return found
         return Findings(found.lasting, (*found.passing, "the engine is being checked"))
 
@@ -276,12 +298,13 @@ class Sort:
                 case Classify():
                     requests.append(action)
                 case Gated(decision):
-                    self._tally.gated(decision)
+                    self._showing.gated(self._tally.gated(decision))
                 case Command(command):
                     failed = self._sorter.send(command) or failed
                     self._scribe.command(command)
                 case Closed(record):
                     self._tally.closed(record)
+                    self._showing.cell(record)
                     self._scribe.cell(record)
                 case Disarmed(reason):
                     self._sorter.disarm()
@@ -331,6 +354,23 @@ class Sort:
             if wake_ns is not None and self._clock.now_ns() >= wake_ns:
                 self._feed(Tick())
         await self._scribe.flush(self._core.ledger)
+        if self._showing.due():
+            self._showing.publish(self._standing())
+
+    def _standing(self) -> Standing:
+        """How things stand, for those who look on."""
+        return standing(
+            self._core,
+            self._operator,
+            self._tally,
+            self._against(),
+            self._showing.sorted(),
+            unrecorded=self._scribe.unrecorded,
+            queue=self._order.waiting,
+            held=self._held,
+            slots=self._child.plan.settings.pipeline.ring_slots,
+            unshown=self._showing.stale,
+        )
 
     def _watch_engine(self) -> None:
         """A canary that comes back wrong disarms; an examination that has ended counts from now on."""
@@ -414,17 +454,18 @@ class Sort:
         }
         report["sorter"] = {"failure": self._sorter.failure, "faults": dict(self._sorter.faults)}
         report["unrecorded_messages"] = self._scribe.unrecorded
+        report["shown"] = self._showing.report()
         await self._scribe.end(report["ledgers"], report)
         return report
 
 
 async def sort(child: Child, parts: SortParts) -> dict[str, Any]:
     """Report the model's facts, run until the stream has ended."""
-    with open_router(child.plan.bind("sort")) as link:
-        facts = await child.ready({"address": link.address, **parts.facts})
+    with open_router(child.plan.bind("sort")) as link, open_pub(child.plan.bind("show")) as shown:
+        facts = await child.ready({"address": link.address, "show": shown.address, **parts.facts})
         # timed only now, when every other process has done its loading; in replay time is virtual, so nothing is timed
         p99_ms = parts.engine.warm_up() if child.plan.live else dict.fromkeys(parts.engine.buckets, 0.0)
-        process = Sort(child, parts, link, facts, p99_ms)
+        process = Sort(child, parts, link, shown, facts, p99_ms)
         try:
             await child.prepared()
             gc.collect()

@@ -31,6 +31,7 @@ from hspc_live.wire.links import Link
 from hspc_live.wire.messages import (
     Answer,
     ArmNow,
+    AskRun,
     AskStatus,
     Beat,
     DisarmNow,
@@ -39,6 +40,7 @@ from hspc_live.wire.messages import (
     Failed,
     Go,
     Hung,
+    Pace,
     Prepare,
     Prepared,
     Quit,
@@ -259,7 +261,7 @@ class Supervisor:
                         self._tell("acquire", WorkerGone(worker))
                 case Answer(asked_by):
                     self._tell(asked_by, message)
-                case ArmNow() | DisarmNow() | SetGates() | AskStatus() | EndRun() | StopNow():
+                case ArmNow() | DisarmNow() | SetGates() | AskStatus() | AskRun() | Pace() | EndRun() | StopNow():
                     pass  # wishes are for visitors; no child has any
                 case _:
                     assert_never(message)
@@ -274,6 +276,8 @@ class Supervisor:
                 self._drain(f"ended by {by}")
             case StopNow(by):
                 self._stop(by)
+            case Pace() as pace:
+                self._tell("acquire", pace)
             case _:
                 pass
 

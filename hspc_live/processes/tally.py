@@ -53,17 +53,21 @@ class Tally:
             self.first_ns = self.first_ns if self.first_ns is not None else now_ns
             self.last_ns = now_ns
 
-    def gated(self, decision: GateDecision) -> None:
-        """A decision: live from mid-exposure, in replay from the hand-over of the last frame looked at."""
+    def gated(self, decision: GateDecision) -> int | None:
+        """A decision and its latency in ns: live from mid-exposure, in replay from the hand-over of the last frame.
+
+        None where that frame's hand-over has been forgotten.
+        """
         if self._live:
             latency_ns = decision.decided_ns - decision.last_capture_ns
         elif (received_ns := self._received.get(decision.last_capture_ns)) is not None:
             latency_ns = time.perf_counter_ns() - received_ns
         else:
-            return
+            return None
         self._latency.add(latency_ns)
         if decision.last_capture_ns - (self._first_captured_ns or 0) >= SETTLED_NS:
             self._settled.add(latency_ns)
+        return latency_ns
 
     def closed(self, record: CellRecord) -> None:
         """A cell's last word."""

@@ -6,6 +6,7 @@ name of the visitor, whose answer the supervisor passes back; to end or stop the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -14,10 +15,12 @@ from msgspec.structs import replace
 from hspc_live.wire.messages import (
     Answer,
     ArmNow,
+    AskRun,
     AskStatus,
     DisarmNow,
     EndRun,
     Go,
+    Pace,
     Prepare,
     Prepared,
     Ready,
@@ -39,8 +42,8 @@ class Visitors:
 
     def take(
         self, name: str, message: ToSupervisor, prepare: Prepare | None, *, ending: bool
-    ) -> EndRun | StopNow | None:
-        """What `name`, who is no child, wants; an EndRun or StopNow is the caller's to do.
+    ) -> EndRun | StopNow | Pace | None:
+        """What `name`, who is no child, wants; an EndRun, StopNow or Pace is the caller's to do.
 
         `prepare` tells a guest about the run; None while the run is not under way: nobody is let in then. A run that is
         `ending` is neither armed nor given other gates any more. A guest that falls silent is found by acquire, whose
@@ -57,10 +60,21 @@ class Visitors:
                 self._send(name, Answer(name, False, "the run is ending", "ArmingError"))
             case ArmNow() | DisarmNow() | SetGates() | AskStatus() if prepare is not None:
                 self._send("sort", replace(message, asked_by=name))
+            case AskRun() if prepare is not None:
+                detail = f'{{"facts": {prepare.facts}, "plan": {prepare.plan}}}'  # both are JSON text
+                self._send(name, Answer(name, True, "running", detail=detail))
+            case Pace(frames) if prepare is not None:
+                if json.loads(prepare.plan)["live"]:
+                    text = "what flows past a live camera cannot be held; only a replay can"
+                    self._send(name, Answer(name, False, text, "HspcError"))
+                    return None
+                text = "going on" if frames is None else f"held after {frames} more frames"
+                self._send(name, Answer(name, True, text))
+                return message
             case EndRun() | StopNow() if prepare is not None:
                 self._send(name, Answer(name, True, "ending" if isinstance(message, EndRun) else "stopping"))
                 return message
-            case ArmNow() | DisarmNow() | SetGates() | AskStatus() | EndRun() | StopNow():
+            case ArmNow() | DisarmNow() | SetGates() | AskStatus() | AskRun() | Pace() | EndRun() | StopNow():
                 self._send(
                     name,
                     Answer(name, False, "the run is still starting (10 to 20 s), or ending: try again", "HspcError"),

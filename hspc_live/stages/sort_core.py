@@ -69,6 +69,7 @@ class SortCore:
         self._views: dict[tuple[int, int], tuple[Cell, int]] = {}  # requested, not answered: cell and slot
         self._ended = False
         self._finished = False
+        self.followed: list[Track | None] = []  # by row of the last frame seen, for those who look on
 
     # ---- what the caller uses ------------------------------------------------------------------------------------
 
@@ -199,6 +200,7 @@ class SortCore:
             self._book_untracked([seen[row] for row in strange], "not_finite")
             order = sorted(set(order) - set(strange), key=seen.__getitem__)
         tracked = self._tracker.step(index, captured, seen, order)
+        self.followed = tracked.tracks
         for row in order:
             track = tracked.tracks[row]
             if track is not None:

@@ -8,6 +8,7 @@ in a checked message or in a `WireError`: the sizes of a header are believed onl
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -22,6 +23,7 @@ from hspc_live.core.values import OBJECT_DTYPE
 
 VERSION = 1
 MAX_DIMS = 4
+_ALIGN = 16  # of each part within a joined message, so that its arrays lie as numpy likes them
 
 Part = bytes | memoryview
 """One part of a message: something that lends its bytes."""
@@ -38,6 +40,37 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 T = TypeVar("T")
+
+
+def join(parts: Sequence[Part]) -> bytes:
+    """`parts` as one part, for links that keep whole messages only one part long (newest-only). `split` undoes it."""
+    sizes = [part.nbytes if isinstance(part, memoryview) else len(part) for part in parts]
+    pieces: list[Part] = [struct.pack(f"<{len(parts) + 1}Q", len(parts), *sizes)]
+    at = 8 * (len(parts) + 1)
+    for part, size in zip(parts, sizes, strict=True):
+        gap = -at % _ALIGN
+        pieces += [bytes(gap), part]
+        at += gap + size
+    return b"".join(pieces)
+
+
+def split(joined: Part, most: int = 257) -> list[Part]:
+    """The parts that `join` put together, without copying them. Raises WireError where the sizes do not add up."""
+    view = memoryview(joined)
+    count = struct.unpack_from("<Q", view)[0] if view.nbytes >= 8 else 0
+    if not 1 <= count <= most or view.nbytes < 8 * (count + 1):
+        raise WireError("not a joined message of HSPC Live")
+    parts: list[Part] = []
+    at = 8 * (count + 1)
+    for size in struct.unpack_from(f"<{count}Q", view, 8):
+        at += -at % _ALIGN
+        if size > view.nbytes - at:
+            raise WireError("a joined message that is shorter than its parts")
+        parts.append(view[at : at + size])
+        at += size
+    if at != view.nbytes:
+        raise WireError("a joined message that is longer than its parts")
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The sockets between processes: ROUTER/DEALER, because what is sent must arrive.
+"""The sockets between processes: ROUTER/DEALER where what is sent must arrive, PUB/SUB for those who only look on.
 
 The only module that speaks ZeroMQ. A link never blocks: sending says at once whether the message was taken, receiving
 takes what is there, and waiting is a call of its own. Every queue, part and message has a limit. Links of one process
@@ -24,7 +24,9 @@ __all__ = [
     "endpoint",
     "open_dealer",
     "open_links",
+    "open_pub",
     "open_router",
+    "open_sub",
     "private_folder",
     "wait_any",
 ]
@@ -56,7 +58,7 @@ class LinkLimits(TypedDict, total=False):
 
 
 class Link:
-    """One socket. Made by `open_router` and `open_dealer`; a context manager.
+    """One socket. Made by the `open_…` functions; a context manager.
 
     `address` is the endpoint with its real port. `refused` counts messages that came and were over a limit. Using a
     closed link raises WireError.
@@ -280,3 +282,53 @@ def open_dealer(address: str, identity: bytes, **limits: Unpack[LinkLimits]) -> 
     if not 1 <= len(identity) <= 255 or identity[0] == 0:
         raise WireError(f"{identity!r} is no identity: 1 to 255 bytes, the first not zero")
     return Link(zmq.DEALER, address, bind=False, options={zmq.IDENTITY: identity}, **limits)
+
+
+class Publisher:
+    """The sending end for those who only look on; made by `open_pub`, a context manager.
+
+    `try_send` never waits: who does not keep up, or stands still, misses messages, and the sender does not notice.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._listened = False
+
+    @property
+    def address(self) -> str:
+        """Where to subscribe."""
+        return self._link.address
+
+    def listened(self) -> bool:
+        """Whether anybody subscribes now: without that, nothing needs to be made up at all."""
+        while (got := self._link.try_recv()) is not None:  # the socket says who comes first and who goes last
+            self._listened = bytes(got[1][0][:1]) == b"\x01"
+        return self._listened
+
+    def try_send(self, part: Part) -> None:
+        """Hand over one message of one part to all who keep up. Raises WireError for one over the limits."""
+        self._link.try_send([part])
+
+    def close(self) -> None:
+        """Close; nobody is waited for."""
+        self._link.close()
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_pub(address: str) -> Publisher:
+    """Bind the end that many may subscribe to. One message may wait for each: a slow one misses the others.
+
+    Raises WireError as `open_router` does.
+    """
+    return Publisher(Link(zmq.XPUB, address, bind=True, options={}, hwm=1, linger_s=0.0))
+
+
+def open_sub(address: str) -> Link:
+    """Subscribe to everything at `address`; only the newest message is kept, in one part (`codec.split`)."""
+    options: Options = {zmq.CONFLATE: 1, zmq.SUBSCRIBE: b""}
+    return Link(zmq.SUB, address, bind=False, options=options, linger_s=0.0)

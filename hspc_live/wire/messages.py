@@ -66,19 +66,25 @@ class Results(Struct, frozen=True, tag="results"):
 
 
 class Entry(Struct, frozen=True, array_like=True):
-    """One line of acquire's log in capture order: a captured frame (`missing` empty) or why it is missing."""
+    """One line of acquire's log in capture order: a captured frame (`missing` empty) or why it is missing.
+
+    `slot` and `generation` say where its pixels lie in the ring, for whoever shows them.
+    """
 
     index: int
     captured_ns: int
     received_ns: int
     missing: str = ""
     alarm: str = ""
+    slot: int = -1
+    generation: int = 0
 
 
 class Notices(Struct, frozen=True, tag="notices"):
-    """acquire → sort: what was captured, in capture order."""
+    """acquire → sort: what was captured, in capture order; `held` of the ring's slots are taken just now."""
 
     entries: list[Entry]
+    held: int = 0
 
 
 class Lost(Struct, frozen=True, tag="lost"):
@@ -239,6 +245,16 @@ class AskStatus(Struct, frozen=True, tag="ask-status"):
     asked_by: str = ""
 
 
+class AskRun(Struct, frozen=True, tag="ask-run"):
+    """visitor → supervisor: what run is this? The answer's detail holds its plan and what its processes reported."""
+
+
+class Pace(Struct, frozen=True, tag="pace"):
+    """visitor → supervisor → acquire: hold a replay still, let `frames` more through, or let it go on (None)."""
+
+    frames: int | None
+
+
 class EndRun(Struct, frozen=True, tag="end-run"):
     """visitor → supervisor: disarm, let what is under way come to its end, close the books."""
 
@@ -284,6 +300,7 @@ ToAcquire = Want | Release
 ToSort = Results | Notices | Lost | StreamEnded
 ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | RunningLedger | CloseRecording
 Wish = ArmNow | DisarmNow | SetGates | AskStatus
-ToChild = Prepare | Go | Wish | WorkerGone | RecorderGone | Drain | Quit
-ToSupervisor = Ready | Prepared | Beat | Said | Report | Failed | Hung | Wish | EndRun | StopNow | Answer
+ToChild = Prepare | Go | Wish | Pace | WorkerGone | RecorderGone | Drain | Quit
+Visited = Wish | AskRun | Pace | EndRun | StopNow
+ToSupervisor = Ready | Prepared | Beat | Said | Report | Failed | Hung | Visited | Answer
 ToVisitor = Answer
