@@ -58,7 +58,7 @@ def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, m
     margin = int(np.ceil((OUTWARD_UM + 2 * RIM_UM) / um_per_px / step)) + 1
     boxes = np.array([cv2.boundingRect(body.outline) for body in bodies])
     beside = _beside(boxes, margin)
-    owner = np.zeros(still.coarse.shape, np.float32)
+    owner = np.zeros(still.coarse.shape, np.uint16)
     for number, body in enumerate(bodies, start=1):
         if beside[number - 1]:
             cv2.drawContours(owner, [body.outline], -1, number, cv2.FILLED)
