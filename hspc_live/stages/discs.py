@@ -55,12 +55,15 @@ def fits(mask: Mask, most: int) -> Iterator[Discs]:
     ys, xs = np.nonzero(mask)
     step = max(1, len(xs) // SAMPLE)
     x, y = xs[::step].astype(np.float64), ys[::step].astype(np.float64)
+    apart = _far_apart(x, y)
+    chosen = [next(apart)]
     before: Discs | None = None
-    for count in range(2, most + 1):
-        starts = [_far_apart(x, y, count)]
+    for _ in range(2, most + 1):
+        chosen.append(next(apart))
+        starts = [chosen]
         if before is not None:
             starts.append(_divided(x, y, before))
-        tried = [discs for start in starts if (discs := _settled(x, y, start, step)) is not None]
+        tried = _settled(x, y, starts, step)
         if not tried:
             return
         before = max(tried, key=lambda discs: discs.fit)
@@ -92,40 +95,55 @@ def filled(mask: Mask) -> int:
     return cv2.countNonZero(cv2.bitwise_and(disc, mask))
 
 
-def _settled(x: Floats, y: Floats, starts: list[int], step: int) -> Discs | None:
-    """Discs that start at these pixels, after `ROUNDS`; None if one is left with next to nothing."""
-    count = len(starts)
-    # few discs: plain numbers are quicker than arrays of them
-    discs = [(*at, step * len(x) / np.pi / count) for at in zip(x[starts].tolist(), y[starts].tolist(), strict=True)]
+def _settled(x: Floats, y: Floats, starts: list[list[int]], step: int) -> list[Discs]:
+    """Discs that start at these pixels, after `ROUNDS`, for each of some starts with as many discs.
+
+    A start is left out if one of its discs is left with next to nothing.
+    """
+    count = len(starts[0])
+    first = [i for start in starts for i in start]
+    # few discs: plain numbers are quicker than arrays of them; those of one start follow those of another
+    discs = [(*at, step * len(x) / np.pi / count) for at in zip(x[first].tolist(), y[first].tolist(), strict=True)]
     pixels = np.array((x, y, np.ones_like(x)))
     ids = np.arange(count, dtype=np.int16)[:, None]
-    own = np.empty(0, np.int16)
+    own = np.empty((0, 0), np.int16)
     for turn in range(ROUNDS):
         # the power distance less x² + y², which all discs share
         plane = np.array([(-2 * at_x, -2 * at_y, at_x * at_x + at_y * at_y - squared) for at_x, at_y, squared in discs])
-        before, own = own, lowest(plane @ pixels)
-        if turn > ALIKE and np.array_equal(own, before):
+        power = (plane @ pixels).reshape(-1, count, len(x))
+        before, own = own, lowest(power.swapaxes(0, 1))
+        if turn > ALIKE and (own == before).all():
             break
-        sums = ((own == ids).astype(np.float64) @ pixels.T).tolist()
+        sums = ((own[:, None] == ids).astype(np.float64).reshape(-1, len(x)) @ pixels.T).tolist()
         if min(share for _, _, share in sums) < FEWEST:
-            return None
+            kept = [
+                i for i in range(len(own)) if min(share for _, _, share in sums[i * count : (i + 1) * count]) >= FEWEST
+            ]
+            if not kept:
+                return []
+            own = own[kept]
+            sums, discs = ([one for i in kept for one in all_[i * count : (i + 1) * count]] for all_ in (sums, discs))
         discs = [
             (sum_x / share, sum_y / share, step * share / np.pi if turn >= ALIKE else disc[2])
             for (sum_x, sum_y, share), disc in zip(sums, discs, strict=True)
         ]
-    at_x, at_y, squared = np.array(discs).T
-    far = (x - at_x[own]) ** 2 + (y - at_y[own]) ** 2
-    return Discs(at_x, at_y, squared, np.count_nonzero(far <= squared[own]) / len(x))
+    out = []
+    for i, owner in enumerate(own):
+        at_x, at_y, squared = np.array(discs[i * count : (i + 1) * count]).T
+        far = (x - at_x[owner]) ** 2 + (y - at_y[owner]) ** 2
+        out.append(Discs(at_x, at_y, squared, np.count_nonzero(far <= squared[owner]) / len(x)))
+    return out
 
 
-def _far_apart(x: Floats, y: Floats, count: int) -> list[int]:
-    """The pixel farthest from the middle, then the one farthest from those chosen, and so on."""
-    chosen = [int(np.argmax((x - x.mean()) ** 2 + (y - y.mean()) ** 2))]
-    nearest = (x - x[chosen[0]]) ** 2 + (y - y[chosen[0]]) ** 2
-    while len(chosen) < count:
-        chosen.append(int(nearest.argmax()))
-        np.minimum(nearest, (x - x[chosen[-1]]) ** 2 + (y - y[chosen[-1]]) ** 2, out=nearest)
-    return chosen
+def _far_apart(x: Floats, y: Floats) -> Iterator[int]:
+    """The pixel farthest from the middle, then the one farthest from those before, and so on."""
+    far = (x - x.mean()) ** 2 + (y - y.mean()) ** 2
+    one = int(far.argmax())
+    nearest = np.full_like(x, np.inf)
+    while True:
+        yield one
+        np.minimum(nearest, (x - x[one]) ** 2 + (y - y[one]) ** 2, out=nearest)
+        one = int(nearest.argmax())
 
 
 def _divided(x: Floats, y: Floats, discs: Discs) -> list[int]:

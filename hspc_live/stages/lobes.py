@@ -82,6 +82,10 @@ class Lobes:
         area = np.bincount(labels[labels >= 0], minlength=n).astype(float)
         return Lobes(labels, radius.astype(float), area, passage, np.arange(n))
 
+    def copy(self) -> Lobes:
+        """The same, to be joined apart from these."""
+        return Lobes(self.labels, self.radius.copy(), self.area.copy(), self.passage.copy(), self.root.copy())
+
     @property
     def roots(self) -> list[int]:
         """What is left, one lobe to speak for each group."""
@@ -89,6 +93,8 @@ class Lobes:
 
     def mask(self, root: int) -> Mask:
         """The pixels of a group: 0/1."""
+        if len(self.root) == 1:
+            return cast("Mask", (self.labels >= 0).view(np.uint8))
         members = np.append(self.root == root, False)
         return cast("Mask", members[self.labels].astype(np.uint8))
 

@@ -30,7 +30,7 @@ WEDGE = 0.8  # area between two round cells that a disc closes, in that of its s
 ROUND = 0.92  # `Parter._roundness` that is good enough
 ROUNDER = 0.11, 0.03  # by how much better discs have to fill a piece of `FEW` than one does, and of `MANY`
 FEW, MANY = 2.4, 3.2  # area, in that of the image's cells; halves of an oval gain less, and a compact clump is round
-BEST = 0.98  # that discs fill of touching cells
+BEST = 0.97  # that discs fill of touching cells; of overlapping circles no more where one disc fills most of them
 SPARING = 0.015  # of a piece's roundness, for each cell more: of two ways about as good, that with fewer
 ALIKE = 0.03  # the same, for a cell e times larger or smaller than the image's: of two ways, that with usual cells
 AT_MOST = 4  # cells that a piece is parted into where the usual size is not known; else what there is room for
@@ -62,15 +62,16 @@ class Parter:
         self._lengths = lengths
         self._modality = modality
         self._in_disc: dict[Piece, int] = {}
+        self._apart: dict[Piece, tuple[Mask, Lobes]] = {}
 
     def parted(self, piece: Piece, usual: float) -> list[Piece]:
         """The touching cells that a piece is made of; none if it is one cell, or would fall into crumbs.
 
         `usual` is the area of the image's cells, 0 where it is not known.
         """
-        whole = self._filled(piece.mask)
         # bridging fills necks; without it a cell with a wide open bay falls apart
-        lobes = self._lobes(piece, whole, whole, usual)
+        whole, lobes = self._whole(piece)
+        self._join(lobes, piece, usual)
         area = piece.area
         large_or_bent = area > LESS * usual and (area > MORE * usual or _roundness_alone(whole) < BENT_ALONE)
         if len(lobes.roots) == 1 and not large_or_bent:  # most often
@@ -81,7 +82,9 @@ class Parter:
                 bar = PARTING * self._level(piece)
                 above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
                 clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
-                others = [self._parts(piece, self._lobes(piece, clear, whole, usual))] if clear.any() else []
+                others = []
+                if clear.any():
+                    others.append(self._parts(piece, self._join(Lobes.of(clear, whole), piece, usual)))
                 if len(best) == 1:  # from one to several only if that is much better, as for discs
                     bar = _roundness_alone(whole) + _much(piece, usual)
                     others = [parts for parts in others if self._roundness(parts, whole, 0.0) > bar]
@@ -92,8 +95,8 @@ class Parter:
 
     def at_necks(self, piece: Piece) -> list[Piece]:
         """What a piece falls into at its necks, whatever the usual size; itself if it has none."""
-        whole = self._filled(piece.mask)
-        return self._parts(piece, self._lobes(piece, whole, whole, 0.0))
+        _, lobes = self._whole(piece)
+        return self._parts(piece, self._join(lobes, piece, 0.0))
 
     def _divided(self, part: Piece, usual: float) -> list[Piece]:
         """A part of a clump, or what it falls into if that is still much more like cells."""
@@ -125,8 +128,15 @@ class Parter:
                 corner = (piece.x, piece.y)
                 yield [self._part_of(some, corner) for some in outlines if some]
 
-    def _lobes(self, piece: Piece, mask: Mask, whole: Mask, usual: float) -> Lobes:
-        lobes = Lobes.of(mask, whole)
+    def _whole(self, piece: Piece) -> tuple[Mask, Lobes]:
+        """The mask of a piece, filled, and its lobes, not yet joined."""
+        found = self._apart.get(piece)
+        if found is None:  # it may be asked for the usual size, and then parted
+            whole = self._filled(piece.mask)
+            found = self._apart[piece] = whole, Lobes.of(whole, whole)
+        return found[0], found[1].copy()
+
+    def _join(self, lobes: Lobes, piece: Piece, usual: float) -> Lobes:
         if len(lobes.roots) > 1:
             lobes.join(usual)
         if self._modality is Modality.DIC and len(lobes.roots) > 1:

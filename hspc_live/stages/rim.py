@@ -58,7 +58,7 @@ def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, m
     margin = int(np.ceil((OUTWARD_UM + 2 * RIM_UM) / um_per_px / step)) + 1
     boxes = np.array([cv2.boundingRect(body.outline) for body in bodies])
     beside = _beside(boxes, margin)
-    owner = np.zeros(still.coarse.shape, np.float32)
+    owner = np.zeros(still.coarse.shape, np.uint16)
     for number, body in enumerate(bodies, start=1):
         if beside[number - 1]:
             cv2.drawContours(owner, [body.outline], -1, number, cv2.FILLED)
@@ -100,12 +100,12 @@ def _beside(boxes: NDArray[np.intp], margin: int) -> NDArray[np.bool_]:
 
 def _smooth_lines(outlines: list[NDArray[np.float64]]) -> tuple[Complex, Complex]:
     """The low harmonics of closed outlines (x + iy), and the outward normals on them, both (n, `POINTS`)."""
-    even = np.empty((len(outlines), POINTS), complex)
-    for i, outline in enumerate(outlines):
-        closed = np.concatenate((outline, outline[:1])).view(complex)[:, 0, 0]
-        along = np.zeros(len(closed))
-        np.cumsum(np.abs(closed[1:] - closed[:-1]), out=along[1:])
-        even[i] = np.interp(np.arange(POINTS) * (along[-1] / POINTS), along, closed)
+    # one after the other as one long line: what leads from one to the next is never asked for
+    closed = np.concatenate([part for outline in outlines for part in (outline, outline[:1])]).view(complex)[:, 0, 0]
+    ends = np.cumsum([len(outline) + 1 for outline in outlines]) - 1
+    along = np.concatenate(([0.0], np.cumsum(np.abs(np.diff(closed)))))
+    begin = along[np.concatenate(([0], ends[:-1] + 1))][:, None]
+    even = np.interp(begin + np.arange(POINTS) * ((along[ends][:, None] - begin) / POINTS), along, closed)
     order = np.fft.fftfreq(POINTS, 1 / POINTS)
     waves = np.fft.fft(even) * (np.abs(order) <= HARMONICS)
     lines, tangents = np.fft.ifft(waves), np.fft.ifft(1j * order * waves)

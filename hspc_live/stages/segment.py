@@ -213,8 +213,8 @@ class Segmenter:
         if high >= top or low <= 0:
             least, most, *_ = cv2.minMaxLoc(seen)
             if most >= top or least <= 0:
-                values = seen[item.mask > 0]
-                saturated = np.count_nonzero((values >= top) | (values == 0)) / max(1, len(values))
+                ends = ((seen >= top) | (seen == 0)).view(np.uint8)
+                saturated = cv2.countNonZero(ends & item.mask) / max(1, item.area)
         reject = self._reject(item, diameter, sharp, saturated, everything)
         return (
             item.x * self._um,

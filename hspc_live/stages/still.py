@@ -109,7 +109,7 @@ def still_of(pixels: Pixels, um_per_px: float, memory: Memory) -> Still:
     blocks = empty_field(small, max(2, round(BLOCK_UM / um_per_px / step)), noise)
     field, coarse = memory.of("field", small.shape), memory.of("coarse", small.shape)
     cv2.resize(blocks, size, field, interpolation=cv2.INTER_LINEAR)
-    np.subtract(small, field, out=coarse)
+    cv2.subtract(small, field, coarse, dtype=cv2.CV_32F)
     light = memory.of("light", pixels.shape)
     return Still(coarse, step, noise, light, mid_grey(pixels.dtype), pixels, field, float(blocks.mean()))
 
