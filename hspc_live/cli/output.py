@@ -130,7 +130,7 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{counted({what: n for what, n in unrecorded.items() if n})}: a replay will not decide exactly the same",
         )
     yield from (("disarmed", reason) for reason in summary["disarmed"])
-    if faults := summary["sorter"]["faults"]:
+    if faults := (summary.get("sorter") or {}).get("faults"):
         yield "sorter's wire", counted(faults)
     yield from (("note", warning) for warning in summary["warnings"])
     yield "decisions", f"{summary['decisions_sha256'][:16]}…"
