@@ -1,10 +1,11 @@
 """How hard the twin's classes are to tell apart without a network: by size alone, and by HOG.
 
-Films single cells of the three classes in equal numbers, cuts their crops at the true positions, and reports the
-cross-validated balanced accuracy (chance 0.333) of two baselines: the true diameter, and histograms of oriented
-gradients (Dalal & Triggs 2005), each with logistic regression. All crops of a cell fall into one fold.
+Films single cells of the three classes (or of those of `--classes`) in equal numbers, cuts their crops at the true
+positions, and reports the cross-validated balanced accuracy (chance 0.333, of two classes 0.5) of two baselines: the
+true diameter, and histograms of oriented gradients (Dalal & Triggs 2005), each with logistic regression. All crops of
+a cell fall into one fold.
 
-    python tools/twin_difficulty.py --cells 2000 --texture 1.0
+    python tools/twin_difficulty.py --cells 2000 --texture 1.0 [--classes LT-HSC ST-HSC]
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from hspc_live.settings.twin import TwinFlowSettings
-from hspc_live.twin.samples import Crops, sample_crops
+from hspc_live.twin.samples import CLASSES, Crops, sample_crops
 
 
 def gradients(crops: Crops) -> NDArray[np.float32]:
@@ -46,11 +47,14 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=1, help="crops of each cell")
     parser.add_argument("--texture", type=float, default=1.0)
     parser.add_argument("--modality", choices=("dic", "brightfield"), default="dic")
+    parser.add_argument("--classes", nargs="+", default=CLASSES, choices=CLASSES)
     parser.add_argument("--seed", type=int, default=20)
     options = parser.parse_args()
     settings = TwinFlowSettings(texture=options.texture, modality=options.modality)
     begun = time.perf_counter()
-    crops = sample_crops(settings, options.cells * options.looks, options.seed, looks=options.looks)
+    crops = sample_crops(
+        settings, options.cells * options.looks, options.seed, kinds=tuple(options.classes), looks=options.looks
+    )
     filmed = time.perf_counter()
     by_size = make_pipeline(StandardScaler(), PolynomialFeatures(3), LogisticRegression(max_iter=1000))
     by_hog = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
