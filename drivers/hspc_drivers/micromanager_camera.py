@@ -132,14 +132,14 @@ class MicroManagerCamera:
         while not self._stopped.is_set():
             if core.getRemainingImageCount() > 0:
                 return self._frame(self._session.pop())
-            if self._quiet_s > period_s:
-                self._expect_more(period_s)
             now = time.perf_counter()
-            if now >= until:
-                return None
             # a computer that was busy elsewhere has not looked: only the time of looking counts as the camera's silence
             self._quiet_s += min(now - before, 3 * poll_s)
             before = now
+            if self._quiet_s > period_s:
+                self._expect_more(period_s)
+            if now >= until:
+                return None
             time.sleep(min(poll_s, until - now))  # a millisecond at most: an event to wait for would cost more
         return None
 
