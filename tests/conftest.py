@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")  # windows are tested without a display, in child processes too
+
 GRACE_S = 3.0  # closing is partly asynchronous: ZeroMQ's threads, the kernel's, a child's last breath
 SHARED_MEMORY = Path("/dev/shm")
 BEFORE = pytest.StashKey[tuple[set[str], set[str]]]()
