@@ -34,14 +34,16 @@ class Room:
         """`file` is the descriptor that HDF5 writes to."""
         self._file = file
         self._path = path
+        # by its descriptor, so that a recording which somebody moves meanwhile goes on
+        self._where: int | Path = file if os.name == "posix" else path
         self._given = 0
 
     def take(self, n_bytes: int) -> None:
         """Set aside room for `n_bytes` more. Raises OSError where there is none."""
-        end = self._path.stat().st_size
+        end = os.stat(self._where).st_size
         wanted = self._given + n_bytes + MARGIN_BYTES
         _check_limit(end + wanted)
-        if not _allocate(self._file, end, wanted) and shutil.disk_usage(self._path).free < wanted:
+        if not _allocate(self._file, end, wanted) and shutil.disk_usage(self._where).free < wanted:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._given += n_bytes
 
@@ -71,9 +73,11 @@ def _allocate(file: int, start: int, length: int) -> bool:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if libc.fallocate(file, KEEP_SIZE, start, length) == 0:
+    while libc.fallocate(file, KEEP_SIZE, start, length) != 0:
+        if (code := ctypes.get_errno()) != errno.EINTR:  # a signal, Ctrl-C say, is no full disk
+            break
+    else:
         return True
-    code = ctypes.get_errno()
     if code in _CANNOT:
         return False
     raise OSError(code, os.strerror(code))

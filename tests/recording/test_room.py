@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import resource
 import subprocess
@@ -70,3 +71,33 @@ def test_where_nothing_can_be_set_aside_the_free_space_is_asked_for(tmp_path, mo
         with pytest.raises(OSError) as raised:
             room.take(1 << 60)
     assert raised.value.errno == errno.ENOSPC
+
+
+def test_a_file_that_is_moved_meanwhile_still_gets_room(tmp_path):
+    path = tmp_path / "file"
+    with path.open("xb", buffering=0) as file:
+        room = Room(file.fileno(), path)
+        room.take(100)
+        path.rename(tmp_path / "elsewhere")
+        file.write(bytes(100))
+        room.take(100)
+
+
+def test_a_signal_is_no_full_disk(tmp_path, monkeypatch):
+    """Ctrl-C may interrupt the system while it sets blocks aside."""
+    answers = iter([errno.EINTR, errno.EINTR, 0])
+
+    class Interrupted:
+        class fallocate:  # noqa: N801  # a C function
+            argtypes: tuple[type, ...] = ()
+
+            def __new__(cls, *_: int) -> int:
+                code = next(answers)
+                ctypes.set_errno(code)
+                return -1 if code else 0
+
+    monkeypatch.setattr(room_module.ctypes, "CDLL", lambda *_, **__: Interrupted)
+    path = tmp_path / "file"
+    with path.open("xb") as file:
+        Room(file.fileno(), path).take(100)
+    assert next(answers, None) is None
