@@ -64,6 +64,9 @@ class Draft:
     """The outlets of `revision`, and what a person has moved since."""
 
     def __init__(self, outlets: Sequence[Outlet], revision: int) -> None:
+        self._begin(outlets, revision)
+
+    def _begin(self, outlets: Sequence[Outlet], revision: int) -> None:
         self.revision = revision
         self.in_force = tuple(outlets)
         self.outlets = tuple(outlets)
@@ -86,7 +89,7 @@ class Draft:
         if self.changed:
             self.newest = revision
             return False
-        self.__init__(outlets_from(outlets), revision)  # type: ignore[misc]
+        self._begin(outlets_from(outlets), revision)
         return True
 
     def discard(self) -> None:

@@ -18,8 +18,6 @@ from hspc_live.settings.twin import TwinFlowSettings
 from hspc_live.twin.cells import KINDS
 from hspc_live.twin.samples import sample_crops
 from hspc_models.card import Card
-from hspc_models.fitting import fitted
-from hspc_models.readers import read_any
 
 CALIBRATE = 256
 JUDGE = 1024
@@ -62,6 +60,9 @@ def engine_crops(card: Card, file: Path | None = None, judge: int = JUDGE) -> En
 
 
 def _filed(card: Card, file: Path, judge: int) -> EngineCrops:
+    from hspc_models.fitting import fitted  # these need HDF5, which a bare GPU machine has not (tools/gpu_bench.py)
+    from hspc_models.readers import read_any
+
     crops, _ = fitted(read_any(file, geometry=card.geometry), card.geometry)
     if len(crops) < 2 * LEAST:
         raise ModelError(f"{file}: {len(crops)} crops are too few to calibrate and judge an engine ({2 * LEAST})")

@@ -15,13 +15,16 @@ ABSENT = (
     "zmq", "h5py", "hdf5plugin", "msgspec", "matplotlib", "PySide6", "skimage", "tifffile", "typer", "rich",
     "structlog", "jinja2", "pydantic_settings", "hspc_drivers",
 )  # fmt: skip
-BARE = f"""
-import runpy, sys
+BLOCKED = f"""
+import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {ABSENT!r}:
             raise ImportError(name + " is not on this machine")
 sys.meta_path.insert(0, Absent())
+"""
+BARE = f"""{BLOCKED}
+import runpy
 sys.argv = ["gpu_bench.py", *sys.argv[1:]]
 runpy.run_path({str(ROOT / "tools" / "gpu_bench.py")!r}, run_name="__main__")
 """
@@ -58,3 +61,16 @@ def test_an_engine_with_other_scores_fails(tmp_path):
 def test_an_unknown_engine_is_refused(tmp_path):
     ran = bare(tmp_path, *SMALL, "--engines", "onyx")
     assert ran.returncode == 2 and "no engine 'onyx'" in ran.stderr
+
+
+def test_engines_can_be_built_there():
+    """Building one takes minutes; that its parts are there, and crops to judge it by, is seen in seconds."""
+    program = f"""{BLOCKED}
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "models")!r}]
+from hspc_models import engine_build
+from hspc_models.card import find_model, load_card
+from hspc_models.engine_crops import engine_crops
+print(len(engine_crops(load_card(find_model("twin-lsm")), judge=8).judge))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and ran.stdout.split() == ["8"], ran.stderr
