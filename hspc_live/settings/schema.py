@@ -58,6 +58,7 @@ class AutoEngine(ModelEngine):
 
     kind: Literal["auto"]
     threads: int = Field(2, ge=1)
+    build: bool = Field(False, description="build the one for this machine first, about a minute, where there is none")
 
 
 class NullEngine(Section):

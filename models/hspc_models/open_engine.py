@@ -55,8 +55,9 @@ def open_proven(settings: schema.Engine) -> Opened:
 def ready_engine(settings: schema.Engine, say: Callable[[str], None]) -> schema.Engine:
     """The engine that a run will use, in settings that name it and its build. `say` hears what was chosen and why.
 
-    `auto` chooses among the engines that were built here and passed, and builds none. One that was asked for by name
-    and is not there, or was built for something else, is built now; where that fails, plain torch takes its place.
+    `auto` chooses among the engines that were built here and passed; where there is none it builds one only if
+    `build` says so. One that was asked for by name and is not there, or was built for something else, is built now.
+    Where that fails, plain torch takes its place.
     """
     match settings:
         case TorchEager() | NullEngine():
@@ -111,15 +112,15 @@ def _open_built(settings: BuiltEngine) -> Opened:
 
 def _fastest(settings: AutoEngine, say: Callable[[str], None]) -> schema.Engine:
     card = load_card(find_model(settings.model))
-    built: list[tuple[float, BuiltEngine, Entry]] = []
-    reasons: list[str] = []
-    for candidate in candidates(settings, settings.threads):
-        try:
-            entry = entry_of(candidate, card)
-        except ModelError as error:
-            reasons.append(str(error))
-            continue
-        built.append((entry.about["cells_per_s"] / entry.about["eager_cells_per_s"], candidate, entry))
+    built, reasons = _built_here(settings, card)
+    if not built and settings.build:
+        reasons = []
+        for candidate in _worth_building(settings):
+            try:
+                _build(candidate, say)
+            except ModelError as error:
+                reasons.append(f"{candidate.kind}: {error}")
+        built = _built_here(settings, card)[0]
     for times, candidate, entry in sorted(built, key=lambda one: one[0], reverse=True):
         if times > 1 and (reason := _fails_now(candidate)) is None:
             say(_chosen(candidate, entry))
@@ -132,6 +133,32 @@ def _fastest(settings: AutoEngine, say: Callable[[str], None]) -> schema.Engine:
     return plain
 
 
+def _built_here(settings: AutoEngine, card: Card) -> tuple[list[tuple[float, BuiltEngine, Entry]], list[str]]:
+    """Each engine there is, with how many times as fast as plain torch it was; and why the others are not there."""
+    built: list[tuple[float, BuiltEngine, Entry]] = []
+    reasons: list[str] = []
+    for candidate in candidates(settings, settings.threads):
+        try:
+            entry = entry_of(candidate, card)
+        except ModelError as error:
+            reasons.append(str(error))
+            continue
+        built.append((entry.about["cells_per_s"] / entry.about["eager_cells_per_s"], candidate, entry))
+    return built, reasons
+
+
+def _worth_building(settings: AutoEngine) -> list[BuiltEngine]:
+    """Those of the GPU where there is one, else INT8: single precision gains too little for a minute's work."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    return [
+        candidate
+        for candidate in candidates(settings, settings.threads)
+        if isinstance(candidate, OpenVino) != on_gpu and getattr(candidate, "precision", "") != "fp32"
+    ]
+
+
 def _made_ready(settings: BuiltEngine, say: Callable[[str], None]) -> schema.Engine:
     card = load_card(find_model(settings.model))
     try:
@@ -139,7 +166,7 @@ def _made_ready(settings: BuiltEngine, say: Callable[[str], None]) -> schema.Eng
             entry = entry_of(settings, card)
             entry.read()
         except ModelError as error:
-            say(f"{error}; it is built now")
+            say(str(error))
             entry = _build(settings, say)
         if (reason := _fails_now(settings)) is not None:
             raise ModelError(f"it does not score as it did when it was built: {reason}")
@@ -159,6 +186,7 @@ def _made_ready(settings: BuiltEngine, say: Callable[[str], None]) -> schema.Eng
 def _build(settings: BuiltEngine, say: Callable[[str], None]) -> Entry:
     from hspc_models.engine_build import build_engine
 
+    say(f"engine: none was built on this machine for these settings: {settings.kind} is built now, once (a minute)")
     built = build_engine(settings, say=say)
     if built.entry is None:
         raise ModelError(f"it fails its parity check: {'; '.join(built.parity.failures)}")

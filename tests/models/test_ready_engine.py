@@ -9,6 +9,8 @@ import pytest
 
 from hspc_live.core.errors import ModelError
 from hspc_live.settings.schema import AutoEngine, CudaGraph, NullEngine, OpenVino, TorchEager
+from hspc_models import engine_build
+from hspc_models import open_engine as engines_of_a_run
 from hspc_models.engine_build import Built, build_engine
 from hspc_models.engine_cache import CACHE_VARIABLE, Entry, entries
 from hspc_models.open_engine import open_engine, open_proven, ready_engine
@@ -91,6 +93,26 @@ def test_auto_without_anything_built_is_plain_torch_and_says_how_to_build(model,
     assert "plain torch" in said[-1] and "hspc-live engine build" in said[-1]
 
 
+def test_auto_builds_one_if_it_may_and_says_why_it_could_not(model, cache, crops, monkeypatch):
+    settings = AutoEngine(kind="auto", model=str(model), buckets=(2,), threads=1, build=True)
+    said: list[str] = []
+    assert isinstance(ready_engine(settings, said.append), TorchEager)  # this model's crops are known to nobody
+    assert "is built now, once" in said[0] and "--calibrate FILE" in said[-1]
+
+    def with_crops(wanted, say):
+        return build_engine(wanted, crops, say, judge=64)
+
+    single = openvino(model).model_copy(update={"buckets": (2,)})  # INT8 takes longer, and random weights may fail it
+    monkeypatch.setattr(engine_build, "build_engine", with_crops)
+    monkeypatch.setattr(engines_of_a_run, "_worth_building", lambda settings: [single])
+    chosen = ready_engine(settings, said.append)
+    (entry,) = (entry for entry in entries() if entry.key.buckets == (2,))
+    if entry.about["cells_per_s"] > entry.about["eager_cells_per_s"]:
+        assert isinstance(chosen, OpenVino) and chosen.build == entry.build
+    else:
+        assert "slower than plain torch" in said[-1]
+
+
 def test_one_that_no_longer_scores_as_it_did_is_not_used(built, model, monkeypatch):
     from hspc_models.engines.openvino_cpu import OpenVinoEngine
 
@@ -112,7 +134,7 @@ def test_one_whose_files_were_changed_is_built_again_or_replaced_and_that_is_sai
     chosen = ready_engine(openvino(model), said.append)  # this model's crops are known to nobody: it cannot be rebuilt
     file.write_bytes(content)
     assert isinstance(chosen, TorchEager)
-    assert "it is built now" in said[0] and "--calibrate FILE" in said[-1]
+    assert "is built now, once" in said[1] and "--calibrate FILE" in said[-1]
 
 
 def test_a_recording_of_another_build_is_told_apart(built, model):
@@ -126,8 +148,6 @@ def test_a_recording_of_another_build_is_told_apart(built, model):
 
 
 def test_one_that_fails_parity_is_not_kept(model, crops, cache, monkeypatch):
-    from hspc_models import engine_build
-
     def strict(engine, judged, reference, **more):
         return measure(engine, judged, reference[:, ::-1].copy())
 
