@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,16 +25,22 @@ from hspc_drivers.simulated_camera import SimulatedFlowCamera
 from hspc_drivers.simulated_sorter import ProcessSorter
 from hspc_drivers.virtual_sorter import VirtualSorter
 from hspc_drivers.zmq_sorter import ZmqSorter
-from hspc_live.core.clock import Clock, HostClock, VirtualClock
+from hspc_live.core.clock import Clock, HostClock, VirtualClock, calendar
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import ModelError
 from hspc_live.core.identity import pipeline_id
 from hspc_live.core.protocols import Camera, Sorter
 from hspc_live.core.values import CameraInfo
+from hspc_live.faults.camera import FaultyCamera
+from hspc_live.faults.engine import FaultyEngine
+from hspc_live.faults.schedule import Injector
+from hspc_live.faults.sorter import FaultySorter
+from hspc_live.faults.system import Calendar, FullDisk
 from hspc_live.processes.acquire import acquire
 from hspc_live.processes.child import Child, run_child
 from hspc_live.processes.plan import RunPlan
 from hspc_live.processes.record import record
+from hspc_live.processes.rehearsal import Turn, rehearsing
 from hspc_live.processes.segment_worker import segment
 from hspc_live.processes.self_test import EngineProof
 from hspc_live.processes.sort import SortParts, sort
@@ -187,7 +194,8 @@ def acquire_process(plan: RunPlan, role: str) -> None:
         settings = plan.settings
         clock: Clock = HostClock()
         camera = build_camera(settings, clock, plan.speed)
-        report = await acquire(child, camera)
+        async with rehearsing(child) as rehearsal:
+            report = await acquire(child, camera if rehearsal is None else FaultyCamera(camera, rehearsal[0]))
         if isinstance(camera, SimulatedFlowCamera) and plan.truth_path is not None:
             camera.truth().save(Path(plan.truth_path))
         if isinstance(camera, ReplayCamera):
@@ -209,7 +217,11 @@ def record_process(plan: RunPlan, role: str) -> None:
         settings = plan.settings
         card = model_card(settings)
         card_json = card.model_dump_json() if card is not None else "{}"
-        return await record(child, this_pipeline_id(settings, card), card_json, versions())
+        async with rehearsing(child) as rehearsal:
+            if rehearsal is not None and plan.recording is not None:
+                injector, turns = rehearsal
+                turns += [FullDisk(injector, Path(plan.recording)).turn, Calendar(injector, counts=False).turn]
+            return await record(child, this_pipeline_id(settings, card), card_json, versions())
 
     run_child(plan, role, main)
 
@@ -243,13 +255,24 @@ def sort_process(plan: RunPlan, role: str) -> None:
                 numbers.preload(settings.sort.close.views)
             problems = partial(_arming_problems, plan, card)
             parts = SortParts(engine, sorter, clock, facts, problems, numbers.flow, proof)
-            return await sort(child, parts)
+            async with rehearsing(child) as rehearsal:
+                return await sort(child, parts if rehearsal is None else _faulty(parts, *rehearsal))
         finally:  # also when the run is called off before it began
             if sorter is not None:
                 sorter.close()
             engine.close()
 
     run_child(plan, role, main)
+
+
+def _faulty(parts: SortParts, injector: Injector, turns: list[Turn]) -> SortParts:
+    """Engine and sorter with the faults of a plan."""
+    turns.append(Calendar(injector, counts=True).turn)
+    faulty = replace(parts, engine=FaultyEngine(parts.engine, injector))
+    # a replay's sorter lives in virtual time, where a plan has no seconds
+    if parts.sorter is None or isinstance(parts.clock, VirtualClock):
+        return faulty
+    return replace(faulty, sorter=FaultySorter(parts.sorter, injector))
 
 
 def _arming_problems(plan: RunPlan, card: Card | None, camera: CameraInfo) -> tuple[str, ...]:
@@ -260,7 +283,7 @@ def _arming_problems(plan: RunPlan, card: Card | None, camera: CameraInfo) -> tu
 def arming_problems(settings: RunSettings, card: Card | None, camera: CameraInfo | None) -> tuple[str, ...]:
     """Reasons not to arm a live run; without a camera those that the settings show by themselves."""
     simulated = isinstance(settings.sorter, devices.SimulatedSorter)
-    stale = delay_problem(settings.sort.timing, simulated=simulated, now=datetime.now(UTC))
+    stale = delay_problem(settings.sort.timing, simulated=simulated, now=calendar())
     problems = [stale] if stale is not None else []
     if not settings.population.prevalence:
         problems.append("no population is declared (population.prevalence): the purity cannot be predicted")

@@ -21,6 +21,10 @@ from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import ModelError, SettingsError
 from hspc_live.core.identity import pipeline_id
 from hspc_live.core.protocols import Engine, SnapCamera, Stage
+from hspc_live.faults.camera import FaultySnapCamera
+from hspc_live.faults.engine import FaultyEngine
+from hspc_live.faults.schedule import Injector
+from hspc_live.faults.stage import FaultyStage
 from hspc_live.processes.chamber_io import FieldSink
 from hspc_live.processes.chamber_record import ChamberRecorder
 from hspc_live.processes.chamber_replay import RecordedFields
@@ -140,14 +144,21 @@ def chamber_recorder(settings: ChamberRunSettings, card: Card | None, path: Path
 
 
 def build_chamber(
-    settings: ChamberRunSettings, sinks: tuple[FieldSink, ...] = ()
+    settings: ChamberRunSettings, sinks: tuple[FieldSink, ...] = (), injector: Injector | None = None
 ) -> tuple[ChamberParts, ChamberDevices]:
-    """A live run, ready to start, and the devices that it uses. Raises ModelError, SettingsError."""
+    """A live run, ready to start, and the devices that it uses; `injector` has the faults of a fault plan.
+
+    Raises ModelError, SettingsError.
+    """
     card = chamber_card(settings)
-    engine = _open_engine(settings)
+    engine: Engine = _open_engine(settings)
     check_chamber_gates(settings, engine.classes)
     devices = build_chamber_devices(settings)
-    source = LiveFields(devices.stage, devices.camera, settings)
+    stage, camera = devices.stage, devices.camera
+    if injector is not None:
+        engine = FaultyEngine(engine, injector)
+        stage, camera = FaultyStage(stage, injector), FaultySnapCamera(camera, injector)
+    source = LiveFields(stage, camera, settings)
     return ChamberParts(source, engine, _geometry(card), sinks, devices.clock), devices
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from hspc_live.cli.chamber_progress import FieldProgress
 from hspc_live.cli.chamber_tables import print_chamber
 from hspc_live.cli.execute import TRUTH, make_out
+from hspc_live.cli.faults import chamber_injector, chamber_observed, filling, injected
 from hspc_live.cli.output import emit, print_files, progress
 from hspc_live.core.chamber import ChamberCell, Phase
 from hspc_live.core.errors import DataLoss, HspcError, LedgerError, OutputError
@@ -30,6 +32,8 @@ from hspc_live.report.chamber_draw import draw_chamber
 from hspc_live.report.chamber_evidence import RECORDING
 from hspc_live.report.picking_list import UM_DIGITS, write_picking_list
 from hspc_live.settings.chamber_run import ChamberRunSettings, MeasuredAffine
+from hspc_live.settings.fault_checks import check_chamber_faults
+from hspc_live.settings.faults import FaultPlan
 from hspc_live.stages.field import NO_CELL
 from hspc_live.stages.gate_words import stated
 from hspc_live.twin.chamber_score import Listed, Revisit, score_listed, score_revisits
@@ -50,8 +54,13 @@ FRESH = ("listed", "listed_twice", "no_cell", "frame", "position_error_um", "pos
 """What a second visit is scored by: how far the fresh places, to which picks go, are from the cells."""
 
 
-def run_chamber(settings: ChamberRunSettings, *, revisit: bool, out: Path | None, as_json: bool) -> None:
+def run_chamber(
+    settings: ChamberRunSettings, *, revisit: bool, out: Path | None, as_json: bool, faults: FaultPlan | None = None
+) -> None:
     """Run, score against the twin's truth, write, print; then end with the run's error, if it has one."""
+    if faults is not None:
+        check_chamber_faults(faults, settings, recording=out is not None or settings.record.path is not None)
+        progress.print(faults.in_force, style="bold red", markup=False)
     settings = with_engine(resolve_chamber_gates(settings, anew=True))
     if out is not None:
         make_out(out)
@@ -60,14 +69,20 @@ def run_chamber(settings: ChamberRunSettings, *, revisit: bool, out: Path | None
     say(remarks)
     say_gates(settings)
     run = run_id()
-    parts, devices = build_chamber(settings, recorders(settings, out, run))
+    counted = Counter[str]()
+    injector = None if faults is None else chamber_injector(faults, counted)
+    parts, devices = build_chamber(settings, recorders(settings, out, run), injector)
     with FieldProgress() as listen, control_socket() as control:
         if isinstance(settings.calibration, MeasuredAffine):
             listen("chamber", "opening", "measuring first how the camera lies over the stage")
-        whole = ChamberRun(parts, settings, revisit=revisit, listen=listen, control=control)
+        heard = listen if injector is None else filling(listen, injector, recording_path(settings, out))
+        whole = ChamberRun(parts, settings, revisit=revisit, listen=heard, control=control)
         report = asyncio.run(whole.run())
     about = {"run": run, "name": settings.name, "pipeline_id": chamber_pipeline_id(settings, card)}
     summary: dict[str, Any] = {**about, **report.summary, "warnings": remarks}
+    if faults is not None:
+        summary["warnings"] = [faults.in_force, *remarks]
+        summary["faults"] = {"injected": injected(faults, counted), "observed": chamber_observed(summary)}
     truth = devices.truth() if devices.truth is not None else None
     if truth is not None:
         summary["truth"] = score_chamber(report, truth, parts.engine.classes)
@@ -76,12 +91,17 @@ def run_chamber(settings: ChamberRunSettings, *, revisit: bool, out: Path | None
 
 def recorders(settings: ChamberRunSettings, out: Path | None, run: str) -> tuple[FieldSink, ...]:
     """The recording, where one is wanted. Raises OutputError if its file exists."""
-    path = settings.record.path or (None if out is None else out / RECORDING)
+    path = recording_path(settings, out)
     if path is None:
         return ()
     if path.exists():
         raise OutputError(f"{path} exists: nothing is ever overwritten")
     return (chamber_recorder(settings, chamber_card(settings), path, run),)
+
+
+def recording_path(settings: ChamberRunSettings, out: Path | None) -> Path | None:
+    """Where the recording goes, if one is wanted."""
+    return settings.record.path or (None if out is None else out / RECORDING)
 
 
 def with_engine(settings: ChamberRunSettings) -> ChamberRunSettings:

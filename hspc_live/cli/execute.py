@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hspc_live.cli.faults import injected, observed
 from hspc_live.core.errors import (
     ArmingError,
     DataLoss,
     DeviceError,
     HspcError,
     LedgerError,
+    ModelError,
     OutputError,
     RecordingError,
     StoppedError,
@@ -23,6 +25,8 @@ from hspc_live.processes.plan import GateEdit, RunPlan
 from hspc_live.processes.run_report import RunReport
 from hspc_live.processes.supervisor import Listener, Supervisor
 from hspc_live.recording.inspect import summarise as inspect
+from hspc_live.settings.fault_checks import check_faults
+from hspc_live.settings.faults import FaultPlan
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint, open_router, private_folder
 from hspc_live.wire.ring import pixel_folder
@@ -46,6 +50,7 @@ class Order:
     out: Path | None = None
     keep_truth: bool = False
     gate_edits: tuple[GateEdit, ...] = ()
+    faults: FaultPlan | None = None
 
 
 @dataclass(slots=True)
@@ -88,6 +93,10 @@ def new_recording(settings: RunSettings, out: Path | None) -> Path | None:
 def execute(order: Order, listen: Listener) -> Outcome:
     """Run it. Raises what kept the run from starting; what went wrong later is in the outcome's `error`."""
     settings = resolve_gates(order.settings)
+    if order.faults is not None:
+        recorded = order.out is not None or settings.record.path is not None
+        settings = check_faults(order.faults, settings, live=order.live, recording=recorded)
+        listen("faults", "fault-plan", order.faults.in_force)
     remarks: list[str] = []
 
     def say(text: str) -> None:
@@ -113,10 +122,15 @@ def execute(order: Order, listen: Listener) -> Outcome:
         truth_path=str(truth) if truth is not None else None,
         pulse_log=str(diary) if diary is not None else None,
         gate_edits=order.gate_edits,
+        faults_json=order.faults.model_dump_json() if order.faults is not None else None,
     )
     roles = targets(settings, recording=recording is not None)
     report = asyncio.run(Supervisor(plan, control, roles, listen=listen).run(arm_by=order.arm_by, for_s=order.for_s))
     if "sort" not in report.reports:
+        if order.faults is not None:
+            struck = injected(order.faults, report.injected)
+            known = {"faults": {"injected": struck, "observed": {"processes_died": dict(sorted(report.died.items()))}}}
+            report.raise_failure(known)
         report.raise_failure()
         if report.stopped_by is not None:
             kept = f"; what was recorded until then is in {recording}" if recording is not None else ""
@@ -126,6 +140,8 @@ def execute(order: Order, listen: Listener) -> Outcome:
         raise HspcError("the run was stopped before it had a result")
     summary = summarise(run, report)
     summary["engine"]["chosen"] = remarks
+    if order.faults is not None:
+        summary["faults"] = {"injected": injected(order.faults, report.injected), "observed": observed(summary, report)}
     if recording is not None and "record" not in report.reports:
         summary["recording"] = _left_behind(recording, summary)
     return Outcome(summary, recording, truth, diary, report, _error(summary, report))
@@ -158,7 +174,8 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         "gates": sort["gates"],
         "engine": sort["engine"],
         "sorter": sort["sorter"],
-        "warnings": acquire.get("warnings", []),
+        "camera": {"out_of_order": acquire.get("out_of_order", 0)},
+        "warnings": [*acquire.get("warnings", []), *report.warnings],
         "workers": {"replaced": report.replaced_workers, "leased_again": acquire.get("leased_again", 0)},
         "work_ns": sort["work_ns"],
         "shown": sort["shown"],
@@ -203,6 +220,8 @@ def _error(summary: dict[str, Any], report: RunReport) -> HspcError | None:
         return DataLoss(stream_error)
     if stream_error:
         return DeviceError(f"the stream ended early: {stream_error}")
+    if summary["engine"]["failure"]:
+        return ModelError(f"the engine failed, the run went on disarmed: {summary['engine']['failure']}")
     if summary["sorter"]["failure"]:
         failure = summary["sorter"]["failure"].removeprefix("sorter: ")
         return DeviceError(f"the sorter failed, the run went on disarmed: {failure}")

@@ -21,7 +21,9 @@ from hspc_live.cli.output import emit, screen
 from hspc_live.cli.rig_check import rig_findings, rig_rows
 from hspc_live.cli.tables import facts
 from hspc_live.core.errors import HspcError
+from hspc_live.settings.base import Section
 from hspc_live.settings.chamber_run import ChamberRunSettings
+from hspc_live.settings.faults import FaultPlan
 from hspc_live.settings.load import load_run
 from hspc_live.settings.schema import Engine, NullEngine, RunSettings
 from hspc_live.settings.shipped import shipped_configs
@@ -91,11 +93,13 @@ def _classes(engine: Engine, card: Card | None) -> tuple[str, ...] | None:
 
 def schema(
     mode: Annotated[
-        Literal["flow", "chamber"], typer.Option(help="The kind of run that the settings are for.")
+        Literal["flow", "chamber", "faults"],
+        typer.Option(help="The kind of run that the settings are for, or faults for a fault plan (--faults)."),
     ] = "flow",
 ) -> None:
     """Print the JSON schema of the settings, for editors that complete and check YAML."""
-    emit((ChamberRunSettings if mode == "chamber" else RunSettings).model_json_schema())
+    models: dict[str, type[Section]] = {"flow": RunSettings, "chamber": ChamberRunSettings, "faults": FaultPlan}
+    emit(models[mode].model_json_schema())
 
 
 def doctor(

@@ -9,6 +9,8 @@ import typer
 import yaml
 
 from hspc_live.core.errors import SettingsError
+from hspc_live.settings.fault_checks import load_faults
+from hspc_live.settings.faults import FaultPlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout, instead of tables.")]
 Set = Annotated[
@@ -25,6 +27,14 @@ Out = Annotated[
         "--out",
         metavar="FOLDER",
         help="New or empty folder for the results: recording, JSON, pictures. Without it they are only printed.",
+    ),
+]
+Faults = Annotated[
+    Path | None,
+    typer.Option(
+        "--faults",
+        metavar="FILE",
+        help="Fault plan: what shall go wrong on purpose, and when. For trials, not for cells.",
     ),
 ]
 UmPerPx = Annotated[
@@ -45,6 +55,11 @@ def address(text: str, name: str) -> str:
             "ipc:///tmp/hspc-xyz/control.sock"
         )
     return text
+
+
+def fault_plan(path: Path | None) -> FaultPlan | None:
+    """The plan in a file, if one is given. Raises SettingsError."""
+    return None if path is None else load_faults(path)
 
 
 def calibrated(delay: Path | None) -> list[str]:

@@ -53,7 +53,7 @@ def emit(value: Mapping[str, Any]) -> None:
 
 def error_json(error: HspcError) -> dict[str, Any]:
     """What the JSON of a command says that failed."""
-    return {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
+    return {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code, **(error.known or {})}
 
 
 def unread() -> NoReturn:
@@ -79,8 +79,10 @@ def _point_at_nothing(descriptor: int) -> None:
 
 def listener(role: str, kind: str, text: str) -> None:
     """What processes say, for the person at the terminal."""
-    style = {"armed": "green", "running": "green", "replaced": "yellow", "hung": "yellow"}.get(kind, "")
-    style = "bold red" if kind in ("disarmed", "alarm", "arming-refused", "killed") else style
+    style = {"armed": "green", "running": "green", "replaced": "yellow", "hung": "yellow", "warning": "yellow"}.get(
+        kind, ""
+    )
+    style = "bold red" if kind in ("disarmed", "alarm", "arming-refused", "killed", "fault-plan", "fault") else style
     said = text if text.startswith(kind) else f"{kind}: {text}" if text else kind
     progress.print(f"{role}: {said}", style=style, markup=False)
 

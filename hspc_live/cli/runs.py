@@ -13,7 +13,7 @@ import typer
 from hspc_live.cli.chamber import run_chamber
 from hspc_live.cli.chamber_replay import replay_chamber
 from hspc_live.cli.execute import Order, Outcome, execute, gate_edits, new_recording
-from hspc_live.cli.options import Fps, Json, Out, Set, UmPerPx, calibrated, seconds, speed
+from hspc_live.cli.options import Faults, Fps, Json, Out, Set, UmPerPx, calibrated, fault_plan, seconds, speed
 from hspc_live.cli.output import emit, listener, percent, print_files, print_summary, progress
 from hspc_live.cli.score import predicted, score
 from hspc_live.core.errors import SettingsError
@@ -22,6 +22,7 @@ from hspc_live.recording.reader import open_recording
 from hspc_live.report.draw import draw
 from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.devices import LoopedCamera, NoSorter, ReplayCamera, SimulatedCamera, SimulatedSorter
+from hspc_live.settings.fault_checks import check_faults
 from hspc_live.settings.load import load, load_run, load_text
 from hspc_live.settings.schema import RunSettings
 from hspc_live.settings.shipped import shipped_config
@@ -41,19 +42,21 @@ def demo(
         int, typer.Option(metavar="N", help="Number that the simulated cells are drawn from: another one, other cells.")
     ] = 1,
     out: Out = None,
+    faults: Faults = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Sort simulated cells: the whole loop on the digital twin with the shipped model, nothing to configure."""
     overrides = [f"camera.twin.seed={seed}", *(set_ or [])]
     settings = load(shipped_config("rigs/twin_flow"), overrides)
+    plan = fault_plan(faults)
     settings, card = _checked(settings)
     new_recording(settings, out)  # nothing is promised before it is known that the run can be kept
     say_prediction(settings, card, seconds_, armed=True)
     with _Folder(out) as folder:
         if out is None:
             settings = settings.model_copy(update={"record": settings.record.model_copy(update={"frames": False})})
-        order = Order(settings, live=True, arm_by="demo", for_s=seconds_, out=folder, keep_truth=True)
+        order = Order(settings, live=True, arm_by="demo", for_s=seconds_, out=folder, keep_truth=True, faults=plan)
         _finish(execute(order, listener), settings, seconds_, "Demo on the digital twin", out, as_json)
 
 
@@ -76,6 +79,7 @@ def run(
     revisit: Annotated[
         bool, typer.Option("--revisit", help="Chamber: after the scan go back to every listed cell.")
     ] = False,
+    faults: Faults = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +88,7 @@ def run(
     if isinstance(settings, ChamberRunSettings):
         if arm or delay is not None or for_ is not None:
             raise SettingsError(f"{config}: --arm, --delay and --for are for a flow, and this is a chamber")
-        run_chamber(settings, revisit=revisit, out=out, as_json=as_json)
+        run_chamber(settings, revisit=revisit, out=out, as_json=as_json, faults=fault_plan(faults))
         return
     if revisit:
         raise SettingsError(f"{config}: --revisit is for a chamber, and this is a flow")
@@ -93,6 +97,9 @@ def run(
     if isinstance(settings.camera, LoopedCamera):
         raise SettingsError(f"{config}: camera.kind is looped; use `hspc-live bench pipeline --config {config}`")
     duration = seconds(for_)
+    plan = fault_plan(faults)
+    if plan is not None:  # before anything is made or promised
+        check_faults(plan, settings, live=True, recording=out is not None or settings.record.path is not None)
     settings, card = _checked(settings)
     new_recording(settings, out)
     if duration is not None:
@@ -108,6 +115,7 @@ def run(
             for_s=duration,
             out=folder,
             keep_truth=simulated,
+            faults=plan,
         )
         _finish(execute(order, listener), settings, duration or 0.0, f"Run of {settings.name}", out, as_json)
 
@@ -135,13 +143,20 @@ def replay(
     um_per_px: UmPerPx = None,
     fps: Fps = None,
     out: Out = None,
+    faults: Faults = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Send a recording through the pipeline again. Same recording and settings: same decisions, at any speed."""
     overrides = list(set_ or [])
     if is_chamber(recording):
-        given = {"--speed": speed_ != "max", "--workers": workers, "--um-per-px": um_per_px, "--fps": fps}
+        given = {
+            "--speed": speed_ != "max",
+            "--workers": workers,
+            "--um-per-px": um_per_px,
+            "--fps": fps,
+            "--faults": faults,
+        }
         flow_options = [name for name, value in given.items() if value]
         replay_chamber(recording, config, overrides, flow_options=flow_options, out=out, as_json=as_json)
         return
@@ -172,7 +187,8 @@ def replay(
         remarks.append("the gates that were set during the recorded run are left out: other gates were asked for")
         progress.print(f"note: {remarks[-1]}", style="yellow", markup=False)
     armed = None if isinstance(settings.sorter, NoSorter) else "replay (virtual sorter)"
-    order = Order(settings, live=False, arm_by=armed, speed=speed(speed_), out=out, gate_edits=edits)
+    plan = fault_plan(faults)
+    order = Order(settings, live=False, arm_by=armed, speed=speed(speed_), out=out, gate_edits=edits, faults=plan)
     outcome = execute(order, listener)
     outcome.summary["warnings"] = [*remarks, *outcome.summary["warnings"]]
     _finish(outcome, settings, 0.0, f"Replay of {recording.name}", out, as_json)

@@ -7,6 +7,7 @@ therefore the same in every process of one machine. Replay and virtual-time test
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 NS_PER_S = 1_000_000_000
@@ -47,3 +48,17 @@ class VirtualClock:
     def advance_to(self, now_ns: int) -> None:
         """Move to `now_ns`; an earlier time leaves the clock where it is."""
         self._now_ns = max(self._now_ns, now_ns)
+
+
+_set_by = timedelta(0)
+
+
+def calendar() -> datetime:
+    """The date and time of day, UTC. Anybody may set it at any moment: dates rest on it, and nothing else."""
+    return datetime.now(UTC) + _set_by
+
+
+def set_calendar(by: timedelta) -> None:
+    """Set this process's `calendar` as somebody may set the computer's. For fault plans."""
+    global _set_by
+    _set_by += by

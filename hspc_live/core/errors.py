@@ -6,11 +6,15 @@ script can tell a typing mistake from a broken recording without reading prose.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class HspcError(Exception):
     """Base of every error raised on purpose; `exit_code` is what the command line ends with."""
 
     exit_code = 1
+    known: dict[str, Any] | None = None
+    """What a run that ended without a summary has to tell all the same, for its JSON."""
 
 
 class SettingsError(HspcError):

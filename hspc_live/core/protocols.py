@@ -135,7 +135,10 @@ class Engine(Protocol):
         ...
 
     def infer(self, crops: Pixels) -> NDArray[np.float32]:
-        """Scores (n, classes), rows summing to 1, for crops (n, S, S) as cut by `core.crop` (any n ≥ 1)."""
+        """Scores (n, classes), rows summing to 1, for crops (n, S, S) as cut by `core.crop` (any n ≥ 1).
+
+        Raises MemoryError where there is no memory for so many: fewer may do.
+        """
         ...
 
     def close(self) -> None:

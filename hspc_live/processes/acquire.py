@@ -97,6 +97,7 @@ class Acquire:
         self._recorder_holds: set[int] = set()
         self._unrecorded = 0
         self._kept = 0
+        self._told_silent = False
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
 
@@ -125,6 +126,7 @@ class Acquire:
                 if self._child.quit:
                     break
                 await self._take_frames()
+                await self._tell_silence()
                 self._take_messages()
                 self._expire()
                 self._lease_out()
@@ -142,6 +144,7 @@ class Acquire:
                 "dropped": self._capture.dropped,
                 "unrecorded_frames": self._unrecorded,
                 "leased_again": self.leased_again,
+                "out_of_order": self._capture.out_of_order,
                 "error": self._capture.error,
                 "warnings": self._capture.warnings,
             }
@@ -191,6 +194,13 @@ class Acquire:
         await self._tell_sort(Notices(entries, self._capture.held))
         if kept:
             await self._keep(kept)
+
+    async def _tell_silence(self) -> None:
+        """Once each time the camera falls silent: what it does not show must not be sorted."""
+        silent = self._capture.silent
+        if silent and not self._told_silent:
+            await self._tell_sort(Notices([], self._capture.held, silent=True))
+        self._told_silent = silent
 
     async def _tell_sort(self, message: Notices | Lost | StreamEnded) -> None:
         """The log must arrive: wait for room, however long; the ring bounds how much can be under way."""

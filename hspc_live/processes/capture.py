@@ -1,8 +1,8 @@
 """The camera half of acquire: one thread that turns what the camera gives into log entries and ring slots.
 
-It decides nothing about cells. It books every gap, before the first frame and behind the last one too, refuses a frame
-of another shape, marks a frozen one, asks the background for its snapshot, and either waits for a free slot (replay) or
-drops the frame and says so (live).
+It decides nothing about cells. It books every gap, before the first frame and behind the last one too, counts what
+comes twice or out of order, refuses a frame of another shape or with an impossible time, marks a frozen one, asks the
+background for its snapshot, and either waits for a free slot (replay) or drops the frame and says so (live).
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from hspc_live.wire.ring import PixelRing
 READ_S = 0.1
 LARGEST_GAP = 100_000
 STALL_S = 2.0
+SILENT_PERIODS = 5
+LEAST_LOOK_S = 0.002
+IMPOSSIBLE_NS = NS_PER_S  # a camera's time that is so far from the possible is no inaccuracy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,9 +74,16 @@ class Capture:
         self._period_ns = round(NS_PER_S / info.frames_per_s) if info.frames_per_s > 0 else 0
         self._previous: Pixels | None = None
         self._snapshot: Snapshot | None = None
+        self._look_s = READ_S
+        if live and info.frames_per_s > 0:
+            self._look_s = min(READ_S, max(LEAST_LOOK_S, 1.0 / info.frames_per_s))
+        self._quiet_s = 0.0
         self._stall_s = max(STALL_S, 5.0 / info.frames_per_s) if info.frames_per_s > 0 else STALL_S
         self.busy_ns = 0
+        self.silent = False  # live: no frame for some periods, in which it was looked for one
         self.captured = 0
+        self.out_of_order = 0  # frames that came twice, or after a later one
+        self._stray = False
         self.dropped: Counter[str] = Counter()
         self.error: str | None = None
         self.warnings: list[str] = []
@@ -150,8 +160,9 @@ class Capture:
                 self._paced.wait(READ_S)
                 self._paced.clear()
                 continue
-            frame = self._camera.read(READ_S)
+            frame = self._camera.read(self._look_s)
             if frame is None:
+                self._look_for_silence()
                 if self._live and time.monotonic() - last_frame > self._stall_s:
                     raise DeviceError(f"the camera has given no frame for {self._stall_s:.1f} s")
                 continue
@@ -159,9 +170,18 @@ class Capture:
                 if self._left:
                     self._left -= 1
             last_frame = time.monotonic()
+            self._quiet_s, self.silent = 0.0, False
             started = time.thread_time_ns()
             self._put(frame)
             self.busy_ns += time.thread_time_ns() - started
+
+    def _look_for_silence(self) -> None:
+        """A computer that was busy elsewhere has not looked: a look counts for what it should have taken, no more."""
+        self._quiet_s += self._look_s
+        if self._live and self._period_ns and self._quiet_s * NS_PER_S >= SILENT_PERIODS * self._period_ns:
+            if not self.silent:
+                self.silent = True
+                self._wake()
 
     def _put(self, frame: Frame) -> None:
         pixels = frame.pixels
@@ -170,8 +190,15 @@ class Capture:
                 f"frame {frame.index} is {pixels.dtype} {pixels.shape[0]} x {pixels.shape[1]}, the run began with "
                 f"{self._info.dtype} {self._info.height_px} x {self._info.width_px}: start a new run for a new format"
             )
+        if self._is_stray(frame):
+            self.out_of_order += 1
+            self._stray = True
+            return
+        self._check_time(frame)
         self._book_gap(frame)
         alarm = "frozen" if self._previous is not None and np.array_equal(pixels, self._previous) else ""
+        if self._stray:
+            alarm, self._stray = alarm or "out_of_order", False
         self._previous = pixels
         snapshot = self._background.update(pixels, frame.captured_ns, frame.background)
         if snapshot is not None:
@@ -187,6 +214,27 @@ class Capture:
         ticket = Ticket(frame.index, frame.captured_ns, frame.received_ns, slot, generation, self._snapshot.number)
         entry = Entry(frame.index, frame.captured_ns, frame.received_ns, "", alarm, slot, generation)
         self._emit(Captured(entry, ticket, self._snapshot))
+
+    def _is_stray(self, frame: Frame) -> bool:
+        """Whether it came before, or after a later one, when it was booked as dropped: its moment has been settled.
+
+        A camera that counts anew has later times.
+        """
+        expected, last_ns = self._expected, self._last_ns
+        if not self._info.counts_gaps or expected is None or last_ns is None:
+            return False
+        return frame.index < expected and frame.captured_ns <= last_ns
+
+    def _check_time(self, frame: Frame) -> None:
+        """Live: a deadline can only be kept by times that can be true. Raises DeviceError."""
+        ahead_ns = frame.captured_ns - frame.received_ns
+        back_ns = 0 if self._last_ns is None else self._last_ns - frame.captured_ns
+        if self._live and max(ahead_ns, back_ns) > IMPOSSIBLE_NS:
+            what = "after it came" if ahead_ns > IMPOSSIBLE_NS else "before the one ahead of it"
+            by_s = max(ahead_ns, back_ns) / NS_PER_S
+            raise DeviceError(
+                f"frame {frame.index} was taken {by_s:.1f} s {what}, by the camera's clock: it cannot be trusted"
+            )
 
     def _book_gap(self, frame: Frame) -> None:
         if self._expected is not None and self._info.counts_gaps:

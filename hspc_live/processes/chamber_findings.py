@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hspc_live.core.chamber import FieldObjects, Phase, Visit
+from hspc_live.core.errors import ModelError
 from hspc_live.core.protocols import Engine
 from hspc_live.processes.chamber_fields import FieldWork, features
 from hspc_live.processes.chamber_io import FieldSink
@@ -110,7 +111,10 @@ class Findings:
         if not len(views):
             return
         began = time.perf_counter_ns()
-        scores = self._engine.infer(objects.result.crops)
+        try:
+            scores = self._engine.infer(objects.result.crops)
+        except MemoryError as error:
+            raise ModelError(f"the engine has run out of memory ({error}): give it smaller engine.buckets") from error
         self.work_ns["engine"] += time.perf_counter_ns() - began
         for view, row in zip(views.tolist(), scores.tolist(), strict=True):
             if usable(row):

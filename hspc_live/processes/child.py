@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -61,6 +62,7 @@ class Child:
         self._last_parent_check = 0.0
         self.quit = False
         self.recorder_gone = False
+        self.began_ns: int | None = None  # when it was told to go
 
     @property
     def welcome(self) -> bool:
@@ -122,6 +124,7 @@ class Child:
         """Report prepared and wait for Go. Raises QuitError if called off."""
         self.tell(Prepared())
         await self._wait_for(Go)
+        self.began_ns = time.perf_counter_ns()
 
     async def _wait_for(self, kind: type[T]) -> T:
         while True:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.clock import NS_PER_MS
+from hspc_live.core.errors import ModelError
 from hspc_live.core.events import Classify, Scored, Skipped
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import Pixels
@@ -30,8 +31,9 @@ PROBE_NS = 200_000_000
 class Inference:
     """What waits for the engine, and the one batch that is under way.
 
-    `drift` says what the canary has shown, if the engine can no longer be trusted; a batch whose canary is wrong comes
-    back without a usable score.
+    `drift` says why the engine can no longer be trusted: what the canary has shown, or how it failed (`failure`, the
+    first one). A batch whose canary is wrong, or that failed, comes back without a usable score. An engine that runs
+    out of memory gets smaller batches from then on, once.
     """
 
     def __init__(self, engine: Engine, p99_ms: Mapping[int, float], canary: Canary | None = None) -> None:
@@ -45,6 +47,8 @@ class Inference:
         self._canary = canary
         self._riding = False
         self.drift: str | None = None
+        self.failure: str | None = None
+        self.smaller: int | None = None  # the largest batch that the engine has had memory for
         self._wanted_exam: Callable[[], str | None] | None = None
         self._exam: asyncio.Task[str | None] | None = None
         self.busy_ns = 0
@@ -95,11 +99,16 @@ class Inference:
         self._crops[key] = crop.copy()
 
     def collect(self) -> Scored | None:
-        """The scores of the batch that has finished, if one has. Raises what the engine raised."""
+        """The scores of the batch that has finished, if one has; NaN if the engine failed."""
         if self._task is None or not self._task.done():
             return None
-        scores, task_keys = self._task.result(), self._keys
+        task, task_keys = self._task, self._keys
         self._task, self._keys = None, ()
+        if (error := task.exception()) is not None:
+            self._failed(error)
+            self._riding = False
+            return Scored(task_keys, np.full((len(task_keys), len(self._engine.classes)), np.nan, np.float32))
+        scores = task.result()
         if self._riding and self._canary is not None:
             self._riding = False
             if (drift := self._canary.drift(scores[-1])) is not None:
@@ -117,7 +126,7 @@ class Inference:
             return None
         if not self._waiting:
             return None
-        batch, late = next_batch(self._waiting.values(), now_ns, self._times.p99_ms, self._times.single_ms)
+        batch, late = next_batch(self._waiting.values(), now_ns, self._buckets(), self._times.single_ms)
         skipped = tuple((c.frame, c.view) for c in late)
         probe = [self._crops.pop(key) for key in skipped]
         for key in skipped:
@@ -125,27 +134,60 @@ class Inference:
         if batch:
             self._keys = tuple((c.frame, c.view) for c in batch)
             crops = self._gather(self._keys)
-            if self._canary is not None and self._canary.rides_now(len(crops), self._engine.buckets, now_ns):
+            room = self.smaller is None or len(crops) < self.smaller
+            if self._canary is not None and room and self._canary.rides_now(len(crops), self._engine.buckets, now_ns):
                 crops = cast("Pixels", np.concatenate((crops, self._canary.crop[np.newaxis])))
                 self._riding = True
-            self._task = asyncio.create_task(asyncio.to_thread(self._infer, crops))
+            self._task = asyncio.create_task(asyncio.to_thread(self._infer_or_smaller, crops))
         elif probe and time.perf_counter_ns() - self._last_run_ns > PROBE_NS:
             # everything is thought to be too late: time one view again, or a passing load would end the sort for good
-            self._task = asyncio.create_task(asyncio.to_thread(self._infer, probe[0][np.newaxis]))
+            self._task = asyncio.create_task(asyncio.to_thread(self._infer_or_smaller, probe[0][np.newaxis]))
         return Skipped(skipped) if skipped else None
 
     def run_all(self) -> Scored | None:
-        """Replay: score everything that waits, now, in key order; chunks of the largest bucket."""
+        """Replay: score everything that waits, now, in key order; chunks of the largest bucket.
+
+        Raises ModelError where there is no memory for that: smaller batches would give other last bits.
+        """
         if not self._waiting:
             return None
         keys = tuple(sorted(self._waiting))
-        return Scored(keys, self._infer(self._gather(keys)))
+        try:
+            return Scored(keys, self._infer(self._gather(keys)))
+        except MemoryError as error:
+            raise ModelError(f"the engine has run out of memory ({error}): give it smaller engine.buckets") from error
 
     def _gather(self, keys: tuple[Key, ...]) -> Pixels:
         crops = cast("Pixels", np.stack([self._crops.pop(key) for key in keys]))
         for key in keys:
             del self._waiting[key]
         return crops
+
+    def _buckets(self) -> Mapping[int, float]:
+        """Bucket → p99, of those that the engine has memory for."""
+        table = self._times.p99_ms
+        return table if self.smaller is None else {b: p99 for b, p99 in table.items() if b <= self.smaller}
+
+    def _infer_or_smaller(self, crops: Pixels) -> NDArray[np.float32]:
+        """As `_infer`; the first time that the engine runs out of memory, in the next smaller bucket."""
+        try:
+            return self._infer(crops)
+        except MemoryError:
+            smaller = max((b for b in self._times.p99_ms if b < len(crops)), default=None)
+            if self.smaller is not None or smaller is None:
+                raise
+            self.smaller = smaller
+            parts = [self._infer(crops[at : at + smaller]) for at in range(0, len(crops), smaller)]
+            return np.concatenate(parts)
+
+    def _failed(self, error: BaseException) -> None:
+        """No score, no trust; the run goes on, because a recording is worth having without a verdict, too."""
+        if isinstance(error, MemoryError):
+            said = f"the engine has run out of memory: {error}"
+        else:
+            said = f"the engine failed: {type(error).__name__}: {error}"
+        self.drift = said
+        self.failure = self.failure or said
 
     def _infer(self, crops: Pixels) -> NDArray[np.float32]:
         started = time.perf_counter_ns()

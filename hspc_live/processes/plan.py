@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from hspc_live.core.clock import NS_PER_S
+from hspc_live.settings.faults import FaultPlan
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint
 
@@ -34,7 +35,7 @@ class RunPlan:
     `control` is where the supervisor listens; the other links' addresses are told once they are bound. `speed` paces a
     replay (None: as fast as it goes). `recording` is the file to write, `truth_path` and `pulse_log` are where the
     simulated devices leave what really happened, for the scorer and for nobody else. `gate_edits` are those that a
-    replay repeats.
+    replay repeats; `faults_json` is a fault plan, if there is one.
     """
 
     run_id: str
@@ -48,6 +49,7 @@ class RunPlan:
     truth_path: str | None = None
     pulse_log: str | None = None
     gate_edits: tuple[GateEdit, ...] = ()
+    faults_json: str | None = None
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -59,6 +61,11 @@ class RunPlan:
     def settings(self) -> RunSettings:
         """The settings, parsed."""
         return RunSettings.model_validate_json(self.settings_json)
+
+    @property
+    def faults(self) -> FaultPlan | None:
+        """The fault plan, parsed; None without one."""
+        return None if self.faults_json is None else FaultPlan.model_validate_json(self.faults_json)
 
     def bind(self, name: str) -> str:
         """The address at which to bind the link called `name`."""

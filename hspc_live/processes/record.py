@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.processes.child import Child
+from hspc_live.processes.disk_watch import DiskWatch
 from hspc_live.processes.facts import camera_info
 from hspc_live.processes.segment_worker import decode_results
 from hspc_live.recording.writer import RecordingWriter
@@ -52,6 +53,8 @@ class Recorder:
         self._link = link
         self._decoder = Decoder[ToRecord](ToRecord)
         self._flush_s = child.plan.settings.record.flush_s
+        assert child.plan.recording is not None
+        self._disk = DiskWatch(Path(child.plan.recording))
         self._expected: int | None = None
         self._unrecorded = 0
         self._closing: CloseRecording | None = None
@@ -74,6 +77,7 @@ class Recorder:
             if time.monotonic() - flushed >= self._flush_s:
                 self._writer.flush()
                 flushed = time.monotonic()
+                self._watch_disk()
         if self._child.quit:
             await self._take_the_rest()
         if self._closing is not None:
@@ -82,6 +86,11 @@ class Recorder:
         else:
             self._writer.close(None, None)
         return {"frames": self.frames, "stale_frames": self.stale, "view_rows": self.rows}
+
+    def _watch_disk(self) -> None:
+        if (warning := self._disk.look()) is not None:
+            self._child.say("warning", warning)
+            self._writer.write_note("warning", warning, time.perf_counter_ns())
 
     async def _take_the_rest(self) -> None:
         """Called off: what has arrived already is written all the same, as far as a second suffices."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +17,19 @@ class RunReport:
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     replaced_workers: int = 0
+    injected: Counter[str] = field(default_factory=Counter)  # by a fault plan, by what it is counted under
+    died: Counter[str] = field(default_factory=Counter)  # processes by role, those that were killed too
+    warnings: list[str] = field(default_factory=list)  # what processes said that stays true afterwards
     interrupted: bool = False
     stopped_now: bool = False
     stopped_by: str | None = None
 
-    def raise_failure(self) -> None:
-        """Raise the first failure as the error it was (all of them in its text)."""
+    def raise_failure(self, known: dict[str, Any] | None = None) -> None:
+        """Raise the first failure as the error it was (all of them in its text); `known` goes into its JSON."""
         if not self.failures:
             return
         text = "\n".join(f"{role}: {text}" if len(self.failures) > 1 else text for role, _, text in self.failures)
         kind = getattr(errors, self.failures[0][1], HspcError)
-        raise kind(text)
+        error: HspcError = kind(text)
+        error.known = known
+        raise error

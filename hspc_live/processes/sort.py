@@ -38,6 +38,7 @@ from hspc_live.core.protocols import Engine, Sorter
 from hspc_live.core.values import CameraInfo
 from hspc_live.processes.actuator import Actuator
 from hspc_live.processes.canary import canary_of
+from hspc_live.processes.capture import SILENT_PERIODS
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
 from hspc_live.processes.inference import Inference
@@ -133,6 +134,8 @@ class Sort:
 
     async def run(self) -> dict[str, Any]:
         """Until the stream has ended and every cell has come to its end."""
+        if self._child.plan.faults is not None:
+            self._alarm("fault_plan", self._child.plan.faults.in_force, self._clock.now_ns())
         while not self._child.quit:
             await self._pause()
             self._operator.attend()
@@ -174,9 +177,11 @@ class Sort:
                 case Results() as results:
                     for result in decode_results(results, decoded.arrays):
                         self._order.result(result)
-                case Notices(entries, held):
+                case Notices(entries, held, silent):
                     self._order.log(entries)
                     self._held = held
+                    if silent:
+                        self._feed(Disarm(f"camera: it has given no frame for {SILENT_PERIODS} frame periods"))
                 case Lost(indices, reason):
                     self._order.lost(indices, reason)
                 case StreamEnded() as ended:
@@ -247,9 +252,12 @@ class Sort:
 
     def _examine(self) -> str | None:
         """The whole check of the engine, in a thread, while it does nothing else."""
-        problem = engine_problem(self._parts.engine, self._size_px, np.dtype(self._camera.dtype))
         proof = self._parts.proof
-        return problem if problem is not None or proof is None else proof.check(self._parts.engine)
+        try:
+            problem = engine_problem(self._parts.engine, self._size_px, np.dtype(self._camera.dtype))
+            return problem if problem is not None or proof is None else proof.check(self._parts.engine)
+        except (MemoryError, RuntimeError) as error:
+            return f"the engine failed its check: {type(error).__name__}: {error}"
 
     async def _left_out(self, entry: Entry) -> None:
         """A file without its empty frames: what was in view before a gap left in it, not when the next frame came."""
@@ -451,6 +459,8 @@ class Sort:
             "views": self._inference.views,
             "canary_rides": self._inference.canary_rides,
             "drift": self._inference.drift,
+            "failure": self._inference.failure,
+            "smaller_batches": self._inference.smaller,
         }
         report["sorter"] = {"failure": self._sorter.failure, "faults": dict(self._sorter.faults)}
         report["unrecorded_messages"] = self._scribe.unrecorded

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from hspc_live.core.errors import DeviceError, HspcError, WireError
 from hspc_live.processes.plan import RunPlan
+from hspc_live.processes.rehearsal import process_faults
 from hspc_live.processes.run_report import RunReport
 from hspc_live.processes.signals import handle_signals, sigint_blocked
 from hspc_live.processes.visitors import Visitors
@@ -40,6 +41,7 @@ from hspc_live.wire.messages import (
     Failed,
     Go,
     Hung,
+    Injected,
     Pace,
     Prepare,
     Prepared,
@@ -66,6 +68,7 @@ STOP_S = 1.0
 STOP_GRACE_S = 0.05
 TURN_S = 0.02
 MOST_RESTARTS = 20
+MOST_SAID = 5  # of each injected fault
 
 
 @dataclass(slots=True)
@@ -103,6 +106,8 @@ class Supervisor:
         self._quitting = False
         self._draining = False
         self._drained_at = 0.0
+        self._began = time.monotonic()
+        self._faults = process_faults(plan.faults, self._elapsed_s, self._injected)
 
     async def run(self, *, arm_by: str | None, for_s: float | None) -> RunReport:
         """Start, run for `for_s` seconds (or to the end of the stream), end. Failures are in the report, not raised."""
@@ -171,10 +176,12 @@ class Supervisor:
 
     async def _watch(self, for_s: float | None) -> None:
         """Until sort has reported, or something died that cannot be replaced."""
-        started = time.monotonic()
+        started = self._began = time.monotonic()
         while True:
             await self._link.wait_readable(TURN_S)
             self._take_messages()
+            if self._faults is not None:
+                self._faults.turn(self._living())
             if self._report.stopped_now or not self._reap(restart=True):
                 return
             if self._children["sort"].report is not None:
@@ -185,6 +192,14 @@ class Supervisor:
                 self._fail("acquire", HspcError(f"what was under way did not come to its end in {DRAIN_S:.0f} s"))
                 return
             self._notice_silence()
+
+    def _elapsed_s(self) -> float | None:
+        return time.monotonic() - self._began if self._running else None
+
+    def _living(self) -> dict[str, int]:
+        """Those that a fault may strike: under way, and alive."""
+        living = {name: child.process.pid for name, child in self._children.items() if child.process.is_alive()}
+        return {name: pid for name, pid in living.items() if pid is not None and self._children[name].prepared}
 
     def _drain(self, why: str) -> None:
         self._draining = True
@@ -247,6 +262,10 @@ class Supervisor:
                     pass
                 case Said(kind, text):
                     self._listen(name, kind, text)
+                    if kind == "warning":
+                        self._report.warnings.append(text)
+                case Injected(fault, detail):
+                    self._injected(fault, detail, name)
                 case Report(body):
                     child.report = json.loads(body)
                     self._report.reports[name] = child.report or {}
@@ -265,6 +284,11 @@ class Supervisor:
                     pass  # wishes are for visitors; no child has any
                 case _:
                     assert_never(message)
+
+    def _injected(self, fault: str, detail: str, name: str = "supervisor") -> None:
+        self._report.injected[fault] += 1
+        if self._report.injected[fault] <= MOST_SAID:
+            self._listen(name, "fault", " ".join((fault, detail)).strip())
 
     def _visited(self, name: str, message: ToSupervisor) -> None:
         """Somebody who is no child: let in once the run is under way, and as long as it is."""
@@ -301,6 +325,8 @@ class Supervisor:
             self._take_messages()  # its last words may still wait
             if child.report is not None or name in self._lost:
                 continue
+            if child.failure is None:
+                self._report.died[name.split("-")[0]] += 1
             if restart and name.startswith("segment-") and child.failure is None:
                 if not self._replace(name):
                     return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.chamber import ChamberCell, ChamberFacts, FieldObjects, Revisited, Visit
+from hspc_live.core.clock import calendar
 from hspc_live.core.errors import RecordingError
 from hspc_live.recording import chamber_layout as layout
 from hspc_live.recording.live_file import LiveFile
@@ -62,7 +62,7 @@ class ChamberWriter:
                 {
                     "format": layout.FORMAT,
                     "run_id": run_id,
-                    "started": datetime.now().astimezone().isoformat(),
+                    "started": calendar().astimezone().isoformat(),
                     "camera": json.dumps(camera_json(facts.camera)),
                     "stage": json.dumps({name: getattr(facts.stage, name) for name in type(facts.stage).__slots__}),
                     "channels": json.dumps(facts.channels),

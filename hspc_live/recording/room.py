@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -56,14 +58,40 @@ class Room:
         os.truncate(self._path, self._path.stat().st_size)
 
 
-def _check_limit(size: int) -> None:
-    """Raise OSError where this process may not make a file so large (`ulimit -f`)."""
+def room_left(path: Path) -> int:
+    """By how many bytes the file at `path` may still grow: what is free on its disk, or less where its size is limited.
+
+    Raises OSError where it cannot be asked.
+    """
+    free, limit = shutil.disk_usage(path.parent).free, _limit()
+    return free if limit is None else max(0, min(free, limit - path.stat().st_size))
+
+
+def seconds_left(samples: Sequence[tuple[float, int]], free_bytes: int) -> float | None:
+    """How long `free_bytes` last at the rate at which a file has grown over `samples` of (s, bytes).
+
+    Infinite where it does not grow; None where that is not known yet (less than a second of samples).
+    """
+    if len(samples) < 2 or samples[-1][0] - samples[0][0] < 1.0:
+        return None
+    grown = samples[-1][1] - samples[0][1]
+    return math.inf if grown <= 0 else free_bytes * (samples[-1][0] - samples[0][0]) / grown
+
+
+def _limit() -> int | None:
+    """How large a file this process may make; None: as large as it likes."""
     if sys.platform == "win32":
-        return
+        return None
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit != resource.RLIM_INFINITY and size > limit:
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _check_limit(size: int) -> None:
+    """Raise OSError where this process may not make a file so large (`ulimit -f`)."""
+    limit = _limit()
+    if limit is not None and size > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hspc_live.core.clock import NS_PER_S
+from hspc_live.core.clock import NS_PER_S, calendar
 from hspc_live.core.errors import RecordingError
 from hspc_live.core.values import CameraInfo, CellRecord, FrameResult, Pixels, Receipt, SortCommand
 from hspc_live.recording import layout
@@ -71,7 +70,7 @@ class RecordingWriter:
         Raises OutputError if `path` exists or cannot be written; then nothing has been touched.
         """
         window = (min(window[0], camera.height_px), min(window[1], camera.width_px))
-        started = datetime.now().astimezone()
+        started = calendar().astimezone()
         with LiveFile.creating(Path(path)) as (live, file):
             writer = cls(live, camera, classes, window)
             file.attrs.update(

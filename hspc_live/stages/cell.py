@@ -106,6 +106,7 @@ class Cell:
     arrival: Arrival | None = None
     latest_ns: int | None = None  # nothing can be done about it from here on; None while its arrival is unknown
     crowded: bool = False
+    unseen: bool = False  # something that no frame shows may be at the junction with it
     doubtful: bool = False  # most of its object's looks were found to be no single cell
     gates: GateSet | None = None  # those in force when it was closed
     outlet: str | None = None

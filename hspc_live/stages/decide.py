@@ -24,7 +24,7 @@ from hspc_live.stages.cell import OUTCOMES, Cell, State, Step
 from hspc_live.stages.gate import FEATURES, GateSet, combine, doubt
 from hspc_live.stages.junction import Crossings, Pulses, overlaps
 from hspc_live.stages.ledger import Ledger
-from hspc_live.stages.timing import JunctionTiming
+from hspc_live.stages.timing import JunctionTiming, Pulse
 from hspc_live.stages.track import Track
 
 _REMEMBER_NS = 100_000_000  # how long after its window an object at the junction is still remembered, in capture time
@@ -82,6 +82,7 @@ class Decider:
         self.gates = GateSet(settings.outlets, classes)  # in force for the cells that close from now on
         self._crossings = Crossings()
         self._pulses = Pulses(timing.refractory_ns)
+        self._unseen: list[Pulse] = []  # when something that no frame shows may be at the junction
         self._captured_ns: int | None = None
         self._ready: list[Cell] = []  # closed and answered
         self._queue: deque[Cell] = deque()  # closed under gates that remember, in that order
@@ -125,6 +126,12 @@ class Decider:
         if cell.latest_ns is not None:
             heapq.heappush(self._latest, (cell.latest_ns, cell.number, cell))
 
+    def blind(self, window: Pulse) -> None:
+        """Frames were missing for so long that something unseen may be at the junction in `window`."""
+        if self._unseen and self._unseen[-1].start_ns == window.start_ns:
+            self._unseen.pop()  # the same gap, grown
+        self._unseen.append(window)
+
     def advance(self, captured_ns: int, live: Sequence[Track]) -> None:
         """Capture has got to `captured_ns`: commit the cells whose time has come, earliest arrival first."""
         if self._captured_ns is not None and captured_ns <= self._captured_ns:
@@ -137,6 +144,8 @@ class Decider:
             self._commit(due, live)
         self._crossings.forget(captured_ns - _REMEMBER_NS)
         self._pulses.forget(captured_ns - _REMEMBER_NS)
+        if self._unseen:
+            self._unseen = [window for window in self._unseen if window.end_ns >= captured_ns - _REMEMBER_NS]
 
     def end(self) -> None:
         """Every object has departed and every frame is known: commit all that is still to come."""
@@ -165,6 +174,7 @@ class Decider:
             return
         if cell.state is State.WANTED and self._outlet(cell).mode == "recovery":
             return  # whoever comes along is welcome: no need to look
+        cell.unseen = any(overlaps(window, pulse) for window in self._unseen)
         company = self._crossings.during(pulse)
         for track in live:
             arrival = track.arrival or self._timing.prior_arrival(track.at_ns, track.x_um)
@@ -297,6 +307,8 @@ class Decider:
             return "doubtful"
         if cell.crowded and outlet.mode != "recovery":
             return "crowded"
+        if cell.unseen and outlet.mode != "recovery":
+            return "unseen"
         company = self._clash(cell)
         if company is not Clash.CLEAR:
             return "coincidence" if company is Clash.ABORT else None

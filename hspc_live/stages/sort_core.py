@@ -65,6 +65,7 @@ class SortCore:
         self._told: set[str] = set()  # alarms that hold and have been reported
         self._numbers = FrameNumbers()
         self._seen_ns: int | None = None  # capture time of the last frame whose objects were tracked
+        self._missed = False  # frames behind it were taken, and are missing
         self._now_ns = 0
         self._views: dict[tuple[int, int], tuple[Cell, int]] = {}  # requested, not answered: cell and slot
         self._ended = False
@@ -186,6 +187,9 @@ class SortCore:
             out.append(Alarm("time_backwards", f"{detail}; its objects are not tracked"))
             self._book_untracked(event.detections, "time_backwards")
             return
+        if self._missed:
+            self._blind_until(event.captured_ns)
+            self._missed = False
         self._seen_ns = event.captured_ns
         self._follow(event, out)
         self._check_alarms(out)
@@ -306,8 +310,18 @@ class SortCore:
             self._decider.in_view = [cell for cell in self._decider.in_view if cell.number not in gone]
             self._depart(lost)
             self._check_alarms(out)
+        self._missed = True
         if event.captured_ns is not None:
+            self._blind_until(event.captured_ns)
             self._advance(event.captured_ns)
+
+    def _blind_until(self, captured_ns: int) -> None:
+        """Nothing is known of what passed since the last frame that was seen."""
+        if self._seen_ns is None:
+            return
+        window = self._timing.unseen(self._seen_ns, captured_ns, self._close.decision_line_um)
+        if window is not None:
+            self._decider.blind(window)
 
     def _advance(self, captured_ns: int) -> None:
         self._now_ns = max(self._now_ns, captured_ns)  # what has been captured is not in the future

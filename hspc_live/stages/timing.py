@@ -103,6 +103,17 @@ class JunctionTiming:
             return None
         return Pulse(arrival.at_ns - half, arrival.at_ns + half)
 
+    def unseen(self, since_ns: int, until_ns: int, line_um: float) -> Pulse | None:
+        """When objects may be at the junction that went from the left border past `line_um` between these times.
+
+        None where the time is too short for that: then every one of them is seen before or after.
+        """
+        if (until_ns - since_ns) * 1e-9 * (self._prior_v + self._k * self._prior_sd) < line_um:
+            return None
+        first = self.window(self.prior_arrival(since_ns, 0.0))
+        last = self.window(self.prior_arrival(until_ns, line_um))
+        return Pulse(first.start_ns, last.end_ns)
+
     def deadline_ns(self, pulse: Pulse) -> int:
         """The last moment at which the sorter may accept a command for `pulse`."""
         return pulse.start_ns - self._lead_ns

@@ -7,7 +7,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-from hspc_live.view.sums import long_words, seconds_left
+from hspc_live.recording.room import seconds_left
+from hspc_live.view.sums import long_words
 
 EVERY_S = 2.0
 OVER = 30  # looks that the rate is taken over: a minute

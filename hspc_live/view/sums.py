@@ -1,4 +1,4 @@
-"""The screen's figures as pure functions: percentiles of counts, purity by scores, how long a disk lasts. No Qt."""
+"""The screen's figures as pure functions: percentiles of counts, purity by scores, durations. No Qt."""
 
 from __future__ import annotations
 
@@ -50,17 +50,6 @@ def purity_by_scores(
     middle = (share + z2 / (2 * cells)) / (1 + z2 / cells)
     half = Z95 / (1 + z2 / cells) * math.sqrt(share * (1 - share) / cells + z2 / (4 * cells * cells))
     return Purity(share, max(0.0, middle - half), min(1.0, middle + half), cells)
-
-
-def seconds_left(samples: Sequence[tuple[float, int]], free_bytes: int) -> float | None:
-    """How long `free_bytes` last at the rate at which a file has grown over `samples` of (s, bytes).
-
-    Infinite where it does not grow; None where that is not known yet (less than a second of samples).
-    """
-    if len(samples) < 2 or samples[-1][0] - samples[0][0] < 1.0:
-        return None
-    grown = samples[-1][1] - samples[0][1]
-    return math.inf if grown <= 0 else free_bytes * (samples[-1][0] - samples[0][0]) / grown
 
 
 def long_words(seconds: float | None) -> str:

@@ -81,10 +81,14 @@ class Entry(Struct, frozen=True, array_like=True):
 
 
 class Notices(Struct, frozen=True, tag="notices"):
-    """acquire → sort: what was captured, in capture order; `held` of the ring's slots are taken just now."""
+    """acquire → sort: what was captured, in capture order; `held` of the ring's slots are taken just now.
+
+    `silent`: the camera has given nothing for some frame periods.
+    """
 
     entries: list[Entry]
     held: int = 0
+    silent: bool = False
 
 
 class Lost(Struct, frozen=True, tag="lost"):
@@ -185,6 +189,13 @@ class Said(Struct, frozen=True, tag="said"):
 
     kind: str
     text: str
+
+
+class Injected(Struct, frozen=True, tag="injected"):
+    """child → supervisor: a fault plan has struck here; `fault` is what it is counted under."""
+
+    fault: str
+    detail: str = ""
 
 
 class Report(Struct, frozen=True, tag="report"):
@@ -302,5 +313,5 @@ ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | RunningLedger 
 Wish = ArmNow | DisarmNow | SetGates | AskStatus
 ToChild = Prepare | Go | Wish | Pace | WorkerGone | RecorderGone | Drain | Quit
 Visited = Wish | AskRun | Pace | EndRun | StopNow
-ToSupervisor = Ready | Prepared | Beat | Said | Report | Failed | Hung | Visited | Answer
+ToSupervisor = Ready | Prepared | Beat | Said | Injected | Report | Failed | Hung | Visited | Answer
 ToVisitor = Answer

@@ -186,6 +186,60 @@ def test_frame_numbers_that_jump_end_the_stream_and_are_said(capture, index, sai
     assert said in one.error
 
 
+def test_a_frame_that_comes_twice_is_counted_and_left_out(capture):
+    one = capture(Film(frame(0), frame(1), frame(1), frame(2)))
+    items = whole(one)
+    assert logged(items) == [(0, ""), (1, ""), (2, "")] and (one.error, one.out_of_order) == (None, 1)
+    assert [item.entry.alarm for item in items] == ["", "", "out_of_order"], "whoever looks on is told"
+
+
+def test_a_frame_that_comes_after_a_later_one_stays_booked_as_dropped(capture):
+    """Its moment has been settled: the cells in it were judged without it."""
+    one = capture(Film(frame(0), frame(2), frame(1), frame(3)))
+    assert logged(whole(one)) == [(0, ""), (1, "camera"), (2, ""), (3, "")]
+    assert (one.error, one.out_of_order, one.captured, one.dropped) == (None, 1, 4, {"camera": 1})
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3600, "after it came"), (-3600, "before the one ahead")])
+def test_live_times_that_cannot_be_end_the_stream(capture, seconds, said):
+    """A command for a moment in the next hour would wait in the sorter's queue for it."""
+    long_ago = [frame(index, at_ns=10**13 + index * PERIOD_NS) for index in range(3)]
+    jumped = Frame(2, long_ago[2].captured_ns + seconds * 10**9, long_ago[2].received_ns, picture(2))
+    one = capture(Film(*long_ago[:2], jumped, frame(3, at_ns=10**13 + 3 * PERIOD_NS)))
+    assert logged(whole(one)) == [(0, ""), (1, "")]
+    assert said in one.error and "3600.0 s" in one.error
+
+
+@pytest.mark.parametrize(("empty", "silent"), [(4, False), (5, True)])
+def test_live_five_periods_without_a_frame_are_silence(capture, empty, silent):
+    """Looks that came back empty count, not the time that a busy computer did not look."""
+    seen: list[bool] = []
+
+    class Slow(Film):
+        def read(self, timeout_s: float) -> Frame | None:
+            assert timeout_s == pytest.approx(0.01), "a look is a frame period long"
+            seen.append(one_of[0].silent if one_of else False)
+            return super().read(timeout_s)
+
+    one_of: list[Capture] = []
+    gate = threading.Event()
+
+    class Gated(Slow):
+        def start(self) -> None:
+            gate.wait(10)
+            super().start()
+
+    one_of.append(capture(Gated(frame(0), *[None] * empty, frame(1), frame(2))))
+    gate.set()
+    whole(one_of[0])
+    assert (True in seen) is silent and not one_of[0].silent, "it ends with the next frame"
+
+
+def test_a_replay_is_never_silent(capture):
+    one = capture(Film(frame(0), *[None] * 20, frame(1)), live=False)
+    assert logged(whole(one)) == [(0, ""), (1, "")] and not one.silent
+
+
 def test_a_repeated_frame_of_a_file_ends_the_stream_and_is_said(capture):
     one = capture(Film(frame(1), frame(1)), counts_gaps=False)
     assert logged(whole(one)) == [(1, "")] and "came after frame 1" in one.error

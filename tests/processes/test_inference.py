@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hspc_live.core.errors import ModelError
 from hspc_live.core.events import Arm, Classify, Closed, Command, Ended, Finished, FrameSeen, Scored, Tick
 from hspc_live.core.values import CellOutcome, Detection, Pixels
 from hspc_live.processes.inference import Inference
@@ -124,3 +125,68 @@ def test_replay_s_batches_follow_from_the_keys_alone():
         assert engine.idle and engine.run_all() is None
     assert scored[0] is not None and scored[1] is not None
     assert scored[0].keys == scored[1].keys == ((1, 0), (2, 0), (3, 0))
+
+
+# ---- an engine that fails --------------------------------------------------------------------------------------------
+
+
+class Small(Engine):
+    """Has memory for batches of `most` crops."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__((0.5, 0.5))
+        self.most = most
+
+    def infer(self, crops: Pixels) -> NDArray[np.float32]:
+        scores = super().infer(crops)
+        if len(crops) > self.most:
+            raise MemoryError(f"no memory for {len(crops)}")
+        return scores
+
+
+async def batch(engine: Inference, views: int, now_ns: int) -> Scored:
+    for number in range(views):
+        engine.add(request(number + now_ns // MS, now_ns + 1000 * MS), CROP)
+    assert engine.start(now_ns) is None and engine.task is not None
+    await asyncio.wait({engine.task}, timeout=30)
+    scored = engine.collect()
+    assert scored is not None
+    return scored
+
+
+async def test_an_engine_out_of_memory_gets_smaller_batches_from_then_on():
+    stub = Small(2)
+    engine = Inference(stub, {1: 1.0, 2: 1.0, 4: 1.0})
+    assert np.isfinite((await batch(engine, 4, 10 * MS)).scores).all(), "nothing is lost by it"
+    assert stub.batches == [4, 2, 2] and engine.smaller == 2
+    assert len((await batch(engine, 4, 20 * MS)).keys) == 2
+    assert engine.drift is None and engine.failure is None
+
+
+async def test_one_that_is_out_of_memory_again_is_not_trusted_and_its_views_are_waste():
+    stub = Small(2)
+    engine = Inference(stub, {1: 1.0, 2: 1.0, 4: 1.0})
+    await batch(engine, 4, 10 * MS)
+    stub.most = 0
+    second = await batch(engine, 2, 20 * MS)
+    assert second.scores.shape == (2, 2) and np.isnan(second.scores).all()
+    assert engine.drift is not None and "out of memory" in engine.drift and engine.failure == engine.drift
+    assert engine.idle, "it can be examined and tried again, once a person wants that"
+
+
+async def test_an_engine_that_breaks_is_not_trusted_and_its_views_are_waste():
+    class Broken(Engine):
+        def infer(self, crops: Pixels) -> NDArray[np.float32]:
+            raise RuntimeError("an illegal instruction")
+
+    engine = Inference(Broken((0.5, 0.5)), {1: 1.0, 2: 1.0})
+    scored = await batch(engine, 2, 10 * MS)
+    assert np.isnan(scored.scores).all() and engine.drift is not None and "illegal instruction" in engine.drift
+
+
+def test_in_a_replay_no_memory_is_an_error_that_names_the_mend():
+    engine = Inference(Small(2), {4: 1.0})
+    for number in range(4):
+        engine.add(request(number, 0), CROP)
+    with pytest.raises(ModelError, match=r"engine\.buckets"):
+        engine.run_all()

@@ -339,6 +339,33 @@ def test_an_object_seen_once_may_be_anywhere_and_aborts_what_is_near() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "outcome"), [("purity", "aborted:unseen"), ("single", "aborted:unseen"), ("recovery", "sorted")]
+)
+def test_a_gap_in_which_something_may_have_passed_unseen_aborts_what_would_meet_it(mode: str, outcome: str) -> None:
+    """Nobody knows what went by: 80 ms without a frame, and the view takes 55."""
+    wanted, far = Thing(0.1), Thing(1.6)
+    result = run(
+        [wanted, far],
+        frames=250,
+        missing=dict.fromkeys(range(19, 27), "no_result_in_time"),
+        outlets=(LEFT.model_copy(update={"mode": mode}),),
+    )
+    assert (result.outcome(wanted), result.outcome(far)) == (outcome, "sorted")
+
+
+def test_a_gap_that_every_object_outlasts_aborts_nothing() -> None:
+    wanted = Thing(0.1)
+    assert run([wanted], missing={19: "camera", 20: "camera"}).outcome(wanted) == "sorted"
+
+
+def test_a_gap_that_is_still_open_counts_for_the_cells_that_commit_in_it() -> None:
+    """The camera fell silent: what comes behind a cell, from the moment of its last picture on, is unknown."""
+    wanted = Thing(0.1, v=4400.0)
+    result = run([wanted], missing=dict.fromkeys(range(18, 90), "camera"))
+    assert result.outcome(wanted) == "aborted:unseen" and result.commands == []
+
+
+@pytest.mark.parametrize(
     ("mode", "outcome"), [("purity", "aborted:coincidence"), ("single", "aborted:coincidence"), ("recovery", "sorted")]
 )
 def test_modes_with_unwanted_company(mode: str, outcome: str) -> None:

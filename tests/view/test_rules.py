@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hspc_live.core.values import OBJECT_DTYPE, Reject
+from hspc_live.recording.room import seconds_left
 from hspc_live.stages.ledger import Ledger
 from hspc_live.view.banner import banners
 from hspc_live.view.connection import Bond
 from hspc_live.view.disk import Disk
 from hspc_live.view.model import Model
 from hspc_live.view.outlines import Strokes, outlines, tails
-from hspc_live.view.sums import long_words, percentile_ms, purity_by_scores, seconds_left
+from hspc_live.view.sums import long_words, percentile_ms, purity_by_scores
 from hspc_live.wire.telemetry import Seen
 
 from .conftest import CLASSES, record, shown, standing

@@ -21,6 +21,9 @@ _WARM_RUNS = 1
 _TIMED_RUNS = 40
 _TIMED_SECONDS = 0.5
 
+NO_MEMORY = ("out of memory", "not enough memory", "outofmemory", "alloc_failed")
+"""How libraries say that there is no memory."""
+
 
 class BucketedEngine(ABC):
     """`core.protocols.Engine` but for the arithmetic. `_run` is given a whole bucket. Raises ModelError: no bucket."""
@@ -69,7 +72,10 @@ class BucketedEngine(ABC):
         return p99_ms
 
     def infer(self, crops: Pixels) -> NDArray[np.float32]:
-        """Scores (n, classes) float32; NaN where a crop is not finite. Raises ModelError on another crop size."""
+        """Scores (n, classes) float32; NaN where a crop is not finite.
+
+        Raises ModelError on another crop size, MemoryError where the device has no memory for the bucket.
+        """
         size = self._card.crop_px
         if crops.ndim != 3 or crops.shape[1:] != (size, size):
             raise ModelError(f"crops have shape {crops.shape}; model {self._card.name} takes (n, {size}, {size})")
@@ -80,7 +86,12 @@ class BucketedEngine(ABC):
             bucket = next(size for size in self._buckets if size >= len(chunk))
             padded = np.zeros((bucket, size, size), crops.dtype)
             padded[: len(chunk)] = chunk
-            scores[start : start + len(chunk)] = self._run(padded)[: len(chunk)]
+            try:
+                scores[start : start + len(chunk)] = self._run(padded)[: len(chunk)]
+            except RuntimeError as error:  # of torch, CUDA, OpenVINO: each has a class of its own below this one
+                if any(words in str(error).lower() for words in NO_MEMORY):
+                    raise MemoryError(f"{self.name}, a batch of {bucket}: {str(error).splitlines()[0]}") from error
+                raise
         return scores
 
     @abstractmethod
