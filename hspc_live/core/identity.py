@@ -28,6 +28,7 @@ _NO_VERDICT: tuple[tuple[str, ...], ...] = (
     ("pipeline", "ring_slots"),
     ("pipeline", "frames_per_lease"),
     ("pipeline", "lease_timeout_s"),
+    ("pipeline", "silent_periods"),
 )
 _CAMERA_OVERRULES = ("um_per_px", "frames_per_s")
 

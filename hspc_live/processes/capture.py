@@ -27,8 +27,8 @@ from hspc_live.wire.ring import PixelRing
 READ_S = 0.1
 LARGEST_GAP = 100_000
 STALL_S = 2.0
-SILENT_PERIODS = 5
 LEAST_LOOK_S = 0.002
+OVERSLEPT = 3.0  # a look that took so many times as long as it should has looked at nothing
 IMPOSSIBLE_NS = NS_PER_S  # a camera's time that is so far from the possible is no inaccuracy
 
 
@@ -78,6 +78,7 @@ class Capture:
         if live and info.frames_per_s > 0:
             self._look_s = min(READ_S, max(LEAST_LOOK_S, 1.0 / info.frames_per_s))
         self._quiet_s = 0.0
+        self._silent_s = settings.pipeline.silent_periods / info.frames_per_s if info.frames_per_s > 0 else 0.0
         self._stall_s = max(STALL_S, 5.0 / info.frames_per_s) if info.frames_per_s > 0 else STALL_S
         self.busy_ns = 0
         self.silent = False  # live: no frame for some periods, in which it was looked for one
@@ -160,9 +161,10 @@ class Capture:
                 self._paced.wait(READ_S)
                 self._paced.clear()
                 continue
+            looked = time.monotonic()
             frame = self._camera.read(self._look_s)
             if frame is None:
-                self._look_for_silence()
+                self._look_for_silence(time.monotonic() - looked)
                 if self._live and time.monotonic() - last_frame > self._stall_s:
                     raise DeviceError(f"the camera has given no frame for {self._stall_s:.1f} s")
                 continue
@@ -175,13 +177,14 @@ class Capture:
             self._put(frame)
             self.busy_ns += time.thread_time_ns() - started
 
-    def _look_for_silence(self) -> None:
-        """A computer that was busy elsewhere has not looked: a look counts for what it should have taken, no more."""
+    def _look_for_silence(self, took_s: float) -> None:
+        """A look came back empty. A computer that was busy elsewhere has not looked."""
+        if not self._live or not self._silent_s or took_s > OVERSLEPT * self._look_s:
+            return
         self._quiet_s += self._look_s
-        if self._live and self._period_ns and self._quiet_s * NS_PER_S >= SILENT_PERIODS * self._period_ns:
-            if not self.silent:
-                self.silent = True
-                self._wake()
+        if not self.silent and self._quiet_s > self._silent_s - self._look_s / 2:
+            self.silent = True
+            self._wake()
 
     def _put(self, frame: Frame) -> None:
         pixels = frame.pixels

@@ -38,7 +38,6 @@ from hspc_live.core.protocols import Engine, Sorter
 from hspc_live.core.values import CameraInfo
 from hspc_live.processes.actuator import Actuator
 from hspc_live.processes.canary import canary_of
-from hspc_live.processes.capture import SILENT_PERIODS
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
 from hspc_live.processes.inference import Inference
@@ -128,6 +127,7 @@ class Sort:
         self._engine_problem = problem
         self._sound_ns = time.perf_counter_ns()
         self._edits = list(plan.gate_edits)
+        self._silence = f"camera: it has given no frame for {settings.pipeline.silent_periods:g} frame periods"
         self._max_missed = settings.sort.track.max_missed
         self._last_entry: Entry | None = None
         self._stream_ended: StreamEnded | None = None
@@ -181,7 +181,7 @@ class Sort:
                     self._order.log(entries)
                     self._held = held
                     if silent:
-                        self._feed(Disarm(f"camera: it has given no frame for {SILENT_PERIODS} frame periods"))
+                        self._feed(Disarm(self._silence))
                 case Lost(indices, reason):
                     self._order.lost(indices, reason)
                 case StreamEnded() as ended:

@@ -127,6 +127,9 @@ class PipelineSettings(Section):
     frames_per_lease: int = Field(1, ge=1, le=64, description="frames a worker may be handed at once when they wait")
     lease_timeout_s: float = Field(2.0, gt=0, description="a silent worker's frames go out again after this")
     frame_deadline_s: float = Field(1.0, gt=0, description="live: a frame without a result is given up after this")
+    silent_periods: float = Field(
+        5.0, ge=2, description="live: disarm when the camera has given no frame for so many frame periods"
+    )
     batch_frames: int = Field(8, ge=1, description="replay: views of so many frames form one batch, whatever the speed")
 
 

@@ -100,6 +100,16 @@ def test_check_of_a_chamber_says_where_its_promise_comes_from(hspc_live):
 def test_the_schema_is_that_of_the_settings(hspc_live):
     schema = plain(hspc_live("schema"))
     assert {"camera", "sort", "sorter", "pipeline"} <= schema["properties"].keys()
+    plan = plain(hspc_live("schema", "--mode", "faults"))
+    assert plan["properties"].keys() == {"seed", "real_devices", "faults"} and "SorterNak" in plan["$defs"]
+
+
+def test_a_fault_plan_that_does_not_fit_is_refused_before_anything_starts(hspc_live, tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("faults: [{kind: slip, at_frame: 1}]\n")
+    out = tmp_path / "out"
+    said = hspc_live("run", RIG, *NULL, "--faults", path, "--out", out)
+    assert said.code == 2 and "no stage in a flow" in said.err and not out.exists()
 
 
 def test_doctor_finds_this_machine_fit(hspc_live):

@@ -52,7 +52,7 @@ TINY: dict[str, Any] = {
     "sorter": {"kind": "simulated", "watchdog_ms": 2000.0},
     "record": {"window_px": 48},
     # a loaded machine may take its time; what is too late for the junction is a matter of its own
-    "pipeline": {"frame_deadline_s": 5.0},
+    "pipeline": {"frame_deadline_s": 5.0, "silent_periods": 20.0},
 }
 
 

@@ -214,25 +214,22 @@ def test_live_times_that_cannot_be_end_the_stream(capture, seconds, said):
 def test_live_five_periods_without_a_frame_are_silence(capture, empty, silent):
     """Looks that came back empty count, not the time that a busy computer did not look."""
     seen: list[bool] = []
-
-    class Slow(Film):
-        def read(self, timeout_s: float) -> Frame | None:
-            assert timeout_s == pytest.approx(0.01), "a look is a frame period long"
-            seen.append(one_of[0].silent if one_of else False)
-            return super().read(timeout_s)
-
-    one_of: list[Capture] = []
     gate = threading.Event()
 
-    class Gated(Slow):
+    class Gated(Film):
         def start(self) -> None:
-            gate.wait(10)
+            assert gate.wait(10)
             super().start()
 
-    one_of.append(capture(Gated(frame(0), *[None] * empty, frame(1), frame(2))))
+        def read(self, timeout_s: float) -> Frame | None:
+            assert timeout_s == pytest.approx(0.01), "a look is a frame period long"
+            seen.append(one.silent)
+            return super().read(timeout_s)
+
+    one = capture(Gated(frame(0), *[None] * empty, frame(1), frame(2)))
     gate.set()
-    whole(one_of[0])
-    assert (True in seen) is silent and not one_of[0].silent, "it ends with the next frame"
+    whole(one)
+    assert (True in seen) is silent and not one.silent, "it ends with the next frame"
 
 
 def test_a_replay_is_never_silent(capture):
