@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -153,6 +154,7 @@ async def record(child: Child, pipeline_id: str, card_yaml: str, versions: dict[
     """Make the file once the camera and the model are known, write until the end. Raises OutputError."""
     plan = child.plan
     assert plan.recording is not None
+    cv2.setNumThreads(1)  # checksums: too small to share out
     with open_router(plan.bind("record")) as link:
         facts = await child.ready({"address": link.address})
         settings = plan.settings

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -40,6 +41,7 @@ class LiveFile:
         self._room = Room(file.id.get_vfd_handle(), path)
         self.path = path
         self.streams: dict[str, Stream] = {}
+        self._pool = ThreadPoolExecutor(1, "compression")  # starts its thread with the first pictures
 
     @classmethod
     @contextmanager
@@ -71,13 +73,14 @@ class LiveFile:
             file.swmr_mode = True
             live.flush()
         except BaseException:  # Ctrl-C too: a half-made file would be in the way of the next run (mode x)
+            live._pool.shutdown()
             _abandon(file)
             path.unlink()
             raise
 
     def stream(self, name: str, datasets: Mapping[str, h5py.Dataset]) -> None:
         """Datasets that grow together, under a name."""
-        self.streams[name] = Stream(datasets, self._take, self._fail)
+        self.streams[name] = Stream(datasets, self._pool, self._take, self._fail)
 
     @property
     def open(self) -> bool:
@@ -100,7 +103,9 @@ class LiveFile:
         """
         try:
             for stream in self.streams.values():
-                stream.write()
+                stream.begin()
+            for stream in self.streams.values():
+                stream.finish()
             if fill_in is not None:
                 fill_in()
             self._file.flush()
@@ -125,6 +130,7 @@ class LiveFile:
 
     def _fail(self, error: OSError | RuntimeError) -> NoReturn:
         """Leave the file as it is, and say why."""
+        self._pool.shutdown()
         _abandon(self._file)
         raise RecordingError(f"{self.path} could not be written on ({_why(error)}): is the disk full?") from error
 
@@ -138,6 +144,7 @@ class LiveFile:
         self._close(whole, root, said)
 
     def _close(self, whole: Mapping[str, Any], root: Mapping[str, Any], summary: str | None = None) -> None:
+        self._pool.shutdown()
         file = self._file
         try:
             file.close()

@@ -18,6 +18,9 @@ from typing import Final
 MARGIN_BYTES: Final = 1 << 20
 """Beyond the rows: indexes and headers of all datasets, their last chunks, and what closing the file takes."""
 
+AHEAD_BYTES: Final = 32 << 20
+"""What is set aside at once where there is plenty: asking takes the system longer than writing a few pictures."""
+
 KEEP_SIZE: Final = 1
 """FALLOC_FL_KEEP_SIZE of Linux: blocks are set aside behind the end of the file, which stays where it is."""
 
@@ -39,15 +42,28 @@ class Room:
         # by its descriptor, so that a recording which somebody moves meanwhile goes on
         self._where: int | Path = file if os.name == "posix" else path
         self._given = 0
+        self._aside = 0  # the file may grow to here
 
     def take(self, n_bytes: int) -> None:
         """Set aside room for `n_bytes` more. Raises OSError where there is none."""
         end = os.stat(self._where).st_size
         wanted = self._given + n_bytes + MARGIN_BYTES
         _check_limit(end + wanted)
-        if not _allocate(self._file, end, wanted) and shutil.disk_usage(self._where).free < wanted:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if end + wanted > self._aside:
+            self._aside = end + self._set_aside(end, wanted)
         self._given += n_bytes
+
+    def _set_aside(self, end: int, wanted: int) -> int:
+        """Set `wanted` bytes aside behind `end`, or more; returns how many. Raises OSError where there is no room."""
+        try:
+            if _allocate(self._file, end, wanted + AHEAD_BYTES):
+                return wanted + AHEAD_BYTES
+        except OSError:  # not so much, then
+            if _allocate(self._file, end, wanted):
+                return wanted
+        if shutil.disk_usage(self._where).free < wanted:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return 0
 
     def flushed(self) -> None:
         """All rows given are in the file."""

@@ -4,71 +4,122 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import h5py
 import hdf5plugin
 import numpy as np
+from h5py import h5s
 from numpy.typing import NDArray
 
 from hspc_live.recording import layout
+from hspc_live.recording.chunks import Chunks
 
 COLUMN_CHUNK_BYTES: Final = 4 << 10
 
 BLOCK_BYTES: Final = 4 << 20
 """Rows of one stream held in memory before they are written without waiting for a flush."""
 
+ASIDE_BYTES: Final = 256 << 10
+"""Pictures that are worth waking the other thread for."""
+
 PICTURE_BYTES: Final = 8 << 10
 """What a picture may take beside its pixels: it begins on a whole page and ends within one, and it has an index."""
 
 
 class _Pictures:
-    """Pictures held for a dataset, in one block of memory that is used again and again.
+    """Pictures for a dataset: some that gather, and some that gathered before and are being compressed meanwhile.
 
-    A new array a picture, joined when a block is full, would copy twice and take fresh pages from the system each time.
+    Two blocks of memory take turns. A new array a picture, joined when a block is full, would copy twice and take fresh
+    pages from the system each time.
     """
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    def __init__(self, dataset: h5py.Dataset, pool: Executor) -> None:
+        self._dataset = dataset
+        self._pool = pool
         self._shape, self._dtype = dataset.shape[1:], dataset.dtype
         self._room = BLOCK_BYTES // max(1, math.prod(self._shape) * self._dtype.itemsize) + 1
-        self._block = np.empty((0, *self._shape), self._dtype)
-        self._used = 0
+        self._gathering, self._begun = (np.empty((0, *self._shape), self._dtype) for _ in range(2))
+        self._used = self._begun_rows = 0
+        self._chunks = Chunks.of(self._shape, self._dtype)
+        self._ready: Callable[[], int] = int  # waits for the compression, gives the bytes that are left
 
     def add(self, values: NDArray[Any]) -> None:
         end = self._used + len(values)
-        if end > len(self._block):
+        if end > len(self._gathering):
             block = np.empty((max(end, self._room), *self._shape), self._dtype)
-            block[: self._used] = self._block[: self._used]
-            self._block = block
-        self._block[self._used : end] = values
+            block[: self._used] = self._gathering[: self._used]
+            self._gathering = block
+        self._gathering[self._used : end] = values
         self._used = end
 
-    def take(self) -> NDArray[Any]:
-        """What is held; good until the next `add`."""
-        used, self._used = self._used, 0
-        return self._block[:used]
+    def begin(self) -> None:
+        self._gathering, self._begun = self._begun, self._gathering
+        self._begun_rows, self._used = self._used, 0
+        pictures = self._begun[: self._begun_rows]
+        if self._chunks is None:
+            self._ready = lambda: pictures.nbytes
+        elif pictures.nbytes < ASIDE_BYTES:
+            self._ready = partial(self._chunks.compress, pictures)
+        else:
+            self._ready = self._pool.submit(self._chunks.compress, pictures).result
+
+    def begun_bytes(self) -> int:
+        return self._ready() + PICTURE_BYTES * self._begun_rows
+
+    def write(self, first: int) -> None:
+        end = first + self._begun_rows
+        dataset, corner = self._dataset.id, [0] * len(self._shape)
+        dataset.set_extent((end, *self._shape))
+        if self._chunks is None:
+            self._dataset[first:end] = self._begun[: self._begun_rows]
+            return
+        put = dataset.write_direct_chunk
+        for row, chunk in enumerate(self._chunks.take(), first):
+            put((row, *corner), chunk)
 
 
 class _Rows:
-    """Rows of a column held for a dataset, as they came."""
+    """Rows of a column for a dataset, as they came.
 
-    def __init__(self) -> None:
-        self._held: list[NDArray[Any]] = []
+    Written through h5py's lower interface: `dataset[first:] = …` takes longer over a block than its pictures may.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset.id
+        self._dtype = dataset.dtype
+        self._gathering: list[NDArray[Any]] = []
+        self._begun: NDArray[Any] = np.empty(0, self._dtype)
 
     def add(self, values: NDArray[Any]) -> None:
-        self._held.append(values)
+        self._gathering.append(values)
 
-    def take(self) -> NDArray[Any]:
-        held, self._held = self._held, []
-        return np.concatenate(held)
+    def begin(self) -> None:
+        self._begun, self._gathering = np.concatenate(self._gathering, dtype=self._dtype), []
+
+    def begun_bytes(self) -> int:
+        return self._begun.nbytes
+
+    def write(self, first: int) -> None:
+        end = first + len(self._begun)
+        self._dataset.set_extent((end,))
+        place = h5s.create_simple((end,))
+        place.select_hyperslab((first,), (end - first,))
+        self._dataset.write(h5s.create_simple((end - first,)), place, self._begun)
 
 
 class Stream:
-    """One or more datasets that grow together, a block at a time; `rows` counts those written to the file."""
+    """One or more datasets that grow together, a block at a time; `rows` counts those written to the file.
+
+    While rows gather, the pictures of the block before are compressed by a thread of `pool`.
+    """
 
     def __init__(
         self,
         datasets: Mapping[str, h5py.Dataset],
+        pool: Executor,
         take: Callable[[int], None],
         fail: Callable[[OSError | RuntimeError], NoReturn],
     ) -> None:
@@ -78,16 +129,16 @@ class Stream:
         # pictures last: should the file be cut short later, a picture is of no use without its number
         self.datasets = dict(sorted(datasets.items(), key=lambda item: item[1].ndim))
         self.rows = 0
-        self._held: dict[str, _Pictures | _Rows] = {
-            name: _Pictures(dataset) if dataset.ndim > 1 else _Rows() for name, dataset in self.datasets.items()
+        self._columns: dict[str, _Pictures | _Rows] = {
+            name: _Pictures(dataset, pool) if dataset.ndim > 1 else _Rows(dataset)
+            for name, dataset in self.datasets.items()
         }
-        self._held_rows = 0
-        self._held_bytes = 0
+        self._gathered_rows = self._gathered_bytes = self._begun_rows = 0
 
     @property
     def added(self) -> int:
         """Rows written and held."""
-        return self.rows + self._held_rows
+        return self.rows + self._begun_rows + self._gathered_rows
 
     def add(self, **columns: NDArray[Any]) -> None:
         """Append rows; every dataset of the stream gets as many. Pictures are copied; columns are kept as they are."""
@@ -95,26 +146,35 @@ class Stream:
         if columns.keys() != self.datasets.keys() or len(rows) != 1:
             raise ValueError(f"columns {sorted(columns)} with {rows} rows do not fit {sorted(self.datasets)}")
         for name, values in columns.items():
-            self._held[name].add(values)
-            self._held_bytes += values.nbytes
-        self._held_rows += rows.pop()
-        if self._held_bytes >= BLOCK_BYTES:
-            self.write()
+            self._columns[name].add(values)
+            self._gathered_bytes += values.nbytes
+        self._gathered_rows += rows.pop()
+        if self._gathered_bytes >= BLOCK_BYTES:
+            self.begin()
 
-    def write(self) -> None:
-        """Bring the held rows to HDF5 (the file's own flush is still needed)."""
-        if not self._held_rows:
+    def begin(self) -> None:
+        """Have the rows that gathered made ready for the file; those of before go to HDF5 first."""
+        self.finish()
+        if self._gathered_rows:
+            for column in self._columns.values():
+                column.begin()
+            self._begun_rows, self._gathered_rows, self._gathered_bytes = self._gathered_rows, 0, 0
+
+    def finish(self) -> None:
+        """Bring the rows that were begun to HDF5 (the file's own flush is still needed)."""
+        if not self._begun_rows:
             return
-        pictures = sum(dataset.ndim > 1 for dataset in self.datasets.values())
-        self._take(self._held_bytes + PICTURE_BYTES * pictures * self._held_rows)
-        end = self.rows + self._held_rows
         try:
-            for name, dataset in self.datasets.items():
-                dataset.resize(end, axis=0)
-                dataset[self.rows : end] = self._held[name].take()
+            room = sum(column.begun_bytes() for column in self._columns.values())
+        except RuntimeError as error:
+            self._fail(error)
+        self._take(room)
+        try:
+            for column in self._columns.values():
+                column.write(self.rows)
         except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
             self._fail(error)
-        self.rows, self._held_rows, self._held_bytes = end, 0, 0
+        self.rows, self._begun_rows = self.rows + self._begun_rows, 0
 
 
 def new_column(group: h5py.Group, name: str, dtype: Any) -> h5py.Dataset:

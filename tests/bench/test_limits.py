@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hspc_live.bench.bare_filter import BareFilter
+from hspc_live.bench.bare_filter import BareCompression, BareFilter
 from hspc_live.bench.drawn import flow_frame, still_field
 from hspc_live.bench.limit import FLOP_PER_CELL, limits
 from hspc_live.bench.machine import machine, machine_words
@@ -42,6 +42,7 @@ def test_the_bare_filter_compresses_as_recordings_do(tmp_path, dtype):
         )
         size = stored.id.get_chunk_info(0).size
     assert BareFilter()(pixels) == size < pixels.nbytes
+    assert BareCompression()(pixels) == size - 12  # without the head
 
 
 @pytest.mark.parametrize("modality", list(Modality))

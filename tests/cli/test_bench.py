@@ -116,7 +116,8 @@ def test_bench_record_leaves_no_file_where_it_wrote(hspc_live, tmp_path):
     found = plain(hspc_live("bench", "record", "--quick", "--repeats", "1", "--folder", disk, "--out", out, "--json"))
     assert list(disk.iterdir()) == []
     for row in found["record"]:
-        assert row["MB_per_s"].keys() == {"record", "plain", "filter"} and row["of_filter"] > 0
+        assert row["MB_per_s"].keys() == {"record", "plain", "filter", "compress"}
+        assert row["of_filter"] > 0 and row["of_compress_cpu"] > 0
         assert 0.2 < row["stored_of_raw"] < 1.5, "noise hardly shrinks, and a short file has a head"
     has_report(out, "record", found)
 

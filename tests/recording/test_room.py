@@ -12,7 +12,7 @@ import pytest
 
 from hspc_live.recording import room as room_module
 from hspc_live.recording.chamber_reader import open_chamber
-from hspc_live.recording.room import MARGIN_BYTES, Room
+from hspc_live.recording.room import AHEAD_BYTES, MARGIN_BYTES, Room
 from tests.recording.test_chamber_damage import WRITER
 
 
@@ -49,16 +49,40 @@ def test_what_was_set_aside_is_there_and_is_given_back(tmp_path):
 
 
 def test_rows_count_until_they_are_flushed(tmp_path, monkeypatch):
+    """On a disk that has just so much: the least that is asked for is what HDF5 holds, and a margin."""
     asked: list[int] = []
-    monkeypatch.setattr(room_module, "_allocate", lambda file, start, length: asked.append(length) or True)
+
+    def nearly_full(file, start, length):
+        if length > AHEAD_BYTES:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        asked.append(length)
+        return True
+
+    monkeypatch.setattr(room_module, "_allocate", nearly_full)
     path = tmp_path / "file"
     with path.open("xb") as file:
         room = Room(file.fileno(), path)
         room.take(100)
         room.take(10)
         room.flushed()
-        room.take(1)
-    assert asked == [MARGIN_BYTES + 100, MARGIN_BYTES + 110, MARGIN_BYTES + 1]
+        room.take(1)  # lies in what was set aside before
+        room.take(200)
+    assert asked == [MARGIN_BYTES + 100, MARGIN_BYTES + 110, MARGIN_BYTES + 201]
+
+
+def test_the_system_is_asked_seldom_where_there_is_plenty(tmp_path, monkeypatch):
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(room_module, "_allocate", lambda file, start, length: asked.append((start, length)) or True)
+    path = tmp_path / "file"
+    with path.open("xb", buffering=0) as file:
+        room = Room(file.fileno(), path)
+        for _ in range(100):  # the file grows by what was taken
+            room.take(1 << 20)
+            file.write(bytes(1 << 20))
+            room.flushed()
+            start, length = asked[-1]
+            assert file.tell() + MARGIN_BYTES <= start + length
+    assert 2 <= len(asked) <= 5
 
 
 def test_where_nothing_can_be_set_aside_the_free_space_is_asked_for(tmp_path, monkeypatch):
