@@ -50,6 +50,7 @@ from hspc_live.settings.micromanager import MicroManagerCamera as MicroManagerCa
 from hspc_live.settings.schema import Engine, ModelEngine, NullEngine, RunSettings
 from hspc_live.settings.sort import TimingSettings
 from hspc_live.stages.gate import check_gates
+from hspc_live.wire.keys import read_guard
 from hspc_models.card import Card, check_fits, find_model, load_card
 from hspc_models.gate_numbers import GateNumbers
 from hspc_models.open_engine import Opened, open_proven
@@ -90,8 +91,8 @@ def build_sorter(settings: RunSettings, clock: Clock, diary: Path | None) -> Sor
             return ProcessSorter(simulated, diary)
         case devices.SerialSorter() as serial:
             return SerialSorter(serial, settings.sort.timing.device_lead_ms)
-        case devices.ZmqSorter(address=address, start_s=start_s):
-            return ZmqSorter(address, start_s)
+        case devices.ZmqSorter(address=address, start_s=start_s, keys=keys):
+            return ZmqSorter(address, start_s, read_guard(keys.secret, keys.allow) if keys is not None else None)
         case _:
             assert_never(settings.sorter)
 
@@ -293,6 +294,14 @@ def arming_problems(settings: RunSettings, card: Card | None, camera: CameraInfo
     if camera.modality is not settings.rig.modality:
         problems.append(f"the camera films {camera.modality}, the rig is declared as {settings.rig.modality}")
     return tuple(problems)
+
+
+def check_keys(settings: RunSettings) -> None:
+    """Read the key files that the settings name. Raises SettingsError for those that are none, or no secret."""
+    sorter = settings.sorter
+    for owner in (settings.door, sorter if isinstance(sorter, devices.ZmqSorter) else None):
+        if owner is not None and owner.keys is not None:
+            read_guard(owner.keys.secret, owner.keys.allow)
 
 
 def settings_json(settings: RunSettings) -> str:

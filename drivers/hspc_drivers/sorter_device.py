@@ -14,6 +14,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hspc_live.core import values
 from hspc_live.core.values import ReceiptKind
 from hspc_live.settings.devices import SimulatedSorter
 
@@ -30,7 +31,7 @@ class Refusal(StrEnum):
     DISARMED = "disarmed"
     WATCHDOG = "watchdog"  # the host was silent: queue emptied, nothing accepted until armed anew
     TOO_LATE = "too_late"  # arrived after its deadline, or too short before its window
-    DUPLICATE = "duplicate"  # its number is not above all that have come before
+    DUPLICATE = values.DUPLICATE  # its number is not above all that have come before
     QUEUE_FULL = "queue_full"
     OVERLAP = "overlap"  # its window meets that of another queued command: the actuator cannot be in two places
     INVALID = "invalid"  # a window that ends before it begins, is too long or too far ahead; no such outlet

@@ -45,11 +45,14 @@ from hspc_live.core.errors import WireError
 from hspc_live.settings.devices import SimulatedSorter
 from hspc_live.twin.pulses import to_line
 from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.keys import Pass, read_public, read_secret
 from hspc_live.wire.links import Link, open_dealer
 
 SPIN_NS = NS_PER_MS // 2
 STATE_EVERY_NS = 100 * NS_PER_MS
 IDLE_NS = 20 * NS_PER_MS
+MOST_BYTES = 4096  # of one message of the host's
+BURST = 256  # messages before the device looks after its actuator again
 PARENT_EVERY_NS = NS_PER_S // 4
 
 
@@ -68,12 +71,17 @@ def main() -> None:
     parser.add_argument("address", help="where the host waits, e.g. tcp://127.0.0.1:5570 (sorter.address)")
     parser.add_argument("--diary", type=Path, help="new file for what the actuator did, one JSON object a line")
     parser.add_argument("--settings", default="{}", help="JSON of the simulated sorter's settings")
+    parser.add_argument("--secret", type=Path, help="this device's secret key file, where the host asks for keys")
+    parser.add_argument("--host-key", type=Path, help="the host's public key file, with --secret")
     given = parser.parse_args()
+    if (given.secret is None) != (given.host_key is None):
+        parser.error("--secret and --host-key go together")
+    own = Pass(read_secret(given.secret), read_public(given.host_key)) if given.secret is not None else None
     settings = SimulatedSorter.model_validate({"kind": "simulated", **json.loads(given.settings)})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     diary = given.diary.open("xb") if given.diary is not None else None
     with contextlib.suppress(KeyboardInterrupt):
-        _run(settings, time.perf_counter_ns(), given.address, diary, lambda: True)
+        _run(settings, time.perf_counter_ns(), given.address, diary, lambda: True, own)
 
 
 def _parent_alive() -> bool:
@@ -87,11 +95,12 @@ def _run(
     address: str,
     diary: BufferedWriter | None,
     host_alive: Callable[[], bool],
+    own: Pass | None = None,
 ) -> bool:
     """Be the device until switched off (True) or orphaned (False). Closes the diary."""
     be_urgent()
     with contextlib.closing(diary) if diary is not None else contextlib.nullcontext():
-        with open_dealer(address, DEVICE) as link:
+        with open_dealer(address, DEVICE, own, max_incoming_bytes=MOST_BYTES, max_parts=1) as link:
             return _DeviceProcess(settings, DeviceClock.of(settings, epoch_ns), link, diary, host_alive).run()
 
 
@@ -138,7 +147,9 @@ class _DeviceProcess:
                     return False
             self._wait(min(next_state_ns, now_ns + IDLE_NS))
             # messages first: when it was this process that overslept, the host's words still prove it alive
-            while (got := self._link.try_recv()) is not None:
+            for _ in range(BURST):
+                if (got := self._link.try_recv()) is None:
+                    break
                 self._serve(got[1])
             self._do(self._device.advance)
         return True

@@ -1,7 +1,7 @@
 """The host's half of a sorter that is a process of its own: it is spoken to over a link.
 
-The host waits at an address and the device calls: nobody beyond this user or this machine can (`wire.address`), so a
-device on another machine comes through an SSH tunnel. The host knows the device's clock only from pings
+The host waits at an address and the device calls: nobody beyond this user or this machine can (`wire.address`), unless
+keys and a list of them guard the address. The host knows the device's clock only from pings
 (`sorter_clock.ClockEstimate`), sends every command in device time, and treats a device that says nothing for two
 seconds, or that has been switched on anew, as failed.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -32,19 +32,23 @@ from hspc_live.core.clock import NS_PER_S
 from hspc_live.core.errors import DeviceError, WireError
 from hspc_live.core.values import Receipt, SortCommand
 from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.keys import Guard
 from hspc_live.wire.links import Link, open_router
 
 SILENCE_NS = 2 * NS_PER_S
 ARM_NS = NS_PER_S // 2
 PINGS = 24
 PONG_WAIT_S = 0.002
+MOST_BYTES = 4096  # of one message of a device's
+BURST = 256  # messages taken at once: a flood holds nobody up
 
 
 class ZmqSorter:
     """A `core.protocols.Sorter` whose device calls at `address` within `start_s`. Use it from one thread."""
 
-    def __init__(self, address: str, start_s: float = 30.0) -> None:
+    def __init__(self, address: str, start_s: float = 30.0, guard: Guard | None = None) -> None:
         self._address = address
+        self._guard = guard
         self._start_s = start_s
         self._decoder = Decoder[ToHost](ToHost)
         self._link: Link | None = None
@@ -57,6 +61,7 @@ class ZmqSorter:
         self._armed = False
         self._failed = ""
         self._pongs = 0
+        self._pinged: deque[int] = deque(maxlen=64)
         self._faults: Counter[str] = Counter()
 
     @property
@@ -77,7 +82,7 @@ class ZmqSorter:
     def open(self) -> None:
         """Wait for the device and estimate its clock. Raises DeviceError."""
         try:
-            self._link = open_router(self._address)
+            self._link = open_router(self._address, self._guard, max_incoming_bytes=MOST_BYTES, max_parts=1)
         except WireError as error:
             raise DeviceError(f"sorter: {error} (sorter.address)") from error
         try:
@@ -126,7 +131,8 @@ class ZmqSorter:
     def heartbeat(self) -> None:
         """Tell the device that the host lives; its answer also refreshes the clock estimate, so drift is followed."""
         pongs = self._pongs
-        self._tell(Ping(time.perf_counter_ns()))
+        self._tell(Ping(now_ns := time.perf_counter_ns()))
+        self._pinged.append(now_ns)
         # A reply left lying until the next poll would look like a long trip, so a moment is spent on waiting for it.
         deadline_ns = time.perf_counter_ns() + round(PONG_WAIT_S * NS_PER_S)
         while self._link is not None and self._pongs == pongs and time.perf_counter_ns() < deadline_ns:
@@ -178,7 +184,12 @@ class ZmqSorter:
         """Take in all that has arrived. What was said before this session began is nothing to us."""
         if self._link is None:
             return
-        while (got := self._link.try_recv()) is not None:
+        for _ in range(BURST):
+            if (got := self._link.try_recv()) is None:
+                break
+            if got[0] != DEVICE:
+                self._faults["stranger"] += 1
+                continue
             now_ns = time.perf_counter_ns()
             self._heard_ns = now_ns
             self._silent = False
@@ -189,6 +200,10 @@ class ZmqSorter:
                 raise DeviceError(f"sorter: talks nonsense ({error})") from error
             match message:
                 case Pong(session, sent_ns, device_ns) if self._ours(session):
+                    if sent_ns not in self._pinged:  # each ping is answered once, whatever is repeated on the way
+                        self._faults["repeated"] += 1
+                        continue
+                    self._pinged.remove(sent_ns)
                     self._estimate.add(sent_ns, device_ns, now_ns)
                     self._pongs += 1
                 case State(session, armed) if self._ours(session):

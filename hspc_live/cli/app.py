@@ -19,6 +19,7 @@ from hspc_live.cli import (
     engine,
     evaluate,
     explain,
+    keygen,
     learning_curve,
     machine,
     output,
@@ -59,6 +60,7 @@ app.command()(machine.check)
 app.command()(machine.schema)
 app.command()(machine.doctor)
 app.command()(machine.worker)
+app.command()(keygen.keygen)
 app.command("calibrate-delay")(calibrate.calibrate_delay)
 app.add_typer(bench.app, name="bench")
 app.add_typer(engine.app, name="engine")

@@ -30,7 +30,7 @@ from hspc_live.settings.faults import FaultPlan
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint, open_router, private_folder
 from hspc_live.wire.ring import pixel_folder
-from hspc_live.wiring import resolve_gates, settings_json, targets
+from hspc_live.wiring import check_keys, resolve_gates, settings_json, targets
 from hspc_models.open_engine import ready_engine
 
 RECORDING = "recording.rtdc"
@@ -92,6 +92,7 @@ def new_recording(settings: RunSettings, out: Path | None) -> Path | None:
 
 def execute(order: Order, listen: Listener) -> Outcome:
     """Run it. Raises what kept the run from starting; what went wrong later is in the outcome's `error`."""
+    check_keys(order.settings)
     settings = resolve_gates(order.settings)
     if order.faults is not None:
         recorded = order.out is not None or settings.record.path is not None

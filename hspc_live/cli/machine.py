@@ -31,7 +31,7 @@ from hspc_live.stages.gate import check_gates
 from hspc_live.stages.gate_words import promises, stated
 from hspc_live.wire.links import private_folder
 from hspc_live.wire.ring import pixel_folder
-from hspc_live.wiring import arming_problems, model_card, resolve_gates, this_pipeline_id, version
+from hspc_live.wiring import arming_problems, check_keys, model_card, resolve_gates, this_pipeline_id, version
 from hspc_live.wiring_chamber import (
     chamber_card,
     chamber_pipeline_id,
@@ -58,6 +58,7 @@ def check(
             check_chamber_gates(settings, classes)
         identity, remarks, would = chamber_pipeline_id(settings, card), chamber_remarks(settings, card), "note"
     else:
+        check_keys(settings)
         mode, card, settings = "flow", model_card(settings), resolve_gates(settings, anew=True)
         if (classes := _classes(settings.engine, card)) is not None:
             check_gates(settings.sort, classes)

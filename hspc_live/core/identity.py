@@ -23,6 +23,7 @@ _NO_VERDICT: tuple[tuple[str, ...], ...] = (
     ("record",),
     ("camera",),
     ("sorter",),
+    ("door",),
     ("engine", "model"),
     ("pipeline", "workers"),
     ("pipeline", "ring_slots"),

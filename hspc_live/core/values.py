@@ -187,6 +187,10 @@ class ReceiptKind(StrEnum):
     REFUSED = "refused"
 
 
+DUPLICATE = "duplicate"
+"""A sorter's reason for refusing a command whose number it has had before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The sorter's answer to one command. `at_ns` is host time (converted), `reason` is empty for FIRED."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from hspc_live.settings.chamber_run import ChamberRunSettings
-from hspc_live.settings.devices import LoopedCamera, ReplayCamera, SerialSorter, SimulatedCamera
+from hspc_live.settings.devices import LoopedCamera, ReplayCamera, SerialSorter, SimulatedCamera, ZmqSorter
 from hspc_live.settings.document import KeyPath
 from hspc_live.settings.micromanager import MicroManagerCamera
 from hspc_live.settings.schema import ModelEngine, NullEngine, RunSettings
@@ -27,6 +27,7 @@ def contradictions(settings: RunSettings) -> list[Problem]:
         _timing,
         _outlets,
         _wired,
+        _reachable,
         _rig,
         _camera,
         engine_problems,
@@ -49,6 +50,13 @@ def _geometry(settings: RunSettings) -> Iterator[Problem]:
                 ("sort", "close", "decision_line_um"),
                 f"must lie inside the frame, which is {width_um:g} µm wide, found {line:g}",
             )
+
+
+def _reachable(settings: RunSettings) -> Iterator[Problem]:
+    if isinstance(settings.sorter, ZmqSorter) and settings.sorter.keys is None:
+        address = settings.sorter.address
+        if address.startswith("tcp://") and not address.startswith(("tcp://127.", "tcp://localhost:")):
+            yield (("sorter", "keys"), f"missing; {address} can be reached from other computers (hspc-live keygen)")
 
 
 def _timing(settings: RunSettings) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hspc_live.core.values import Modality
 from hspc_live.settings.base import Section
+from hspc_live.settings.door import KeySettings
 from hspc_live.settings.micromanager import MicroManagerCamera
 from hspc_live.settings.twin import TwinFlowSettings
 
@@ -94,6 +95,9 @@ class ZmqSorter(Section):
     kind: Literal["zmq"]
     address: str = Field(pattern=r"^(tcp|ipc)://.+", description="tcp://127.0.0.1:5570, or ipc:// in a private folder")
     start_s: float = Field(30.0, gt=0, description="how long its first word is waited for")
+    keys: KeySettings | None = Field(
+        None, description="needed where other computers can reach the address; the device's public key is the list"
+    )
 
 
 Sorter = Annotated[NoSorter | SimulatedSorter | SerialSorter | ZmqSorter, Field(discriminator="kind")]

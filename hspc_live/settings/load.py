@@ -36,6 +36,10 @@ PATH_KEYS: tuple[tuple[str, ...], ...] = (
     ("camera", "core", "adapters"),
     ("record", "path"),
     ("engine", "model"),
+    ("door", "keys", "secret"),
+    ("door", "keys", "allow"),
+    ("sorter", "keys", "secret"),
+    ("sorter", "keys", "allow"),
 )
 
 
@@ -197,11 +201,17 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         inside: Any = values
         for section in sections:
             inside = _child(inside, section)
-        if not isinstance(inside, dict) or not isinstance(text := inside.get(key), str):
+        if not isinstance(inside, dict):
             continue
-        if sections == ["engine"] and not ("/" in text or "\\" in text or text.startswith(".")):
-            continue  # the name of a shipped model
-        inside[key] = str(folder / Path(text).expanduser())
+        match inside.get(key):
+            case str() as text if sections == ["engine"] and not ("/" in text or "\\" in text or text.startswith(".")):
+                pass  # the name of a shipped model
+            case str() as text:
+                inside[key] = str(folder / Path(text).expanduser())
+            case list() as texts:
+                inside[key] = [str(folder / Path(t).expanduser()) if isinstance(t, str) else t for t in texts]
+            case _:
+                pass
 
 
 Entry = tuple[KeyPath, Any, str]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from hspc_live.settings.base import Section
 from hspc_live.settings.devices import Camera, NoSorter, RigSettings, SimulatedCamera, Sorter
+from hspc_live.settings.door import DoorSettings
 from hspc_live.settings.segment import BackgroundSettings, SegmentSettings
 from hspc_live.settings.sort import SortSettings
 
@@ -147,6 +148,7 @@ class RunSettings(Section):
     sorter: Sorter = NoSorter()
     record: RecordSettings = RecordSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    door: DoorSettings | None = None
 
     @model_validator(mode="before")
     @classmethod

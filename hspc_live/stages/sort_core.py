@@ -37,7 +37,7 @@ from hspc_live.core.events import (
     Skipped,
     Tick,
 )
-from hspc_live.core.values import Detection, Receipt, ReceiptKind
+from hspc_live.core.values import DUPLICATE, Detection, Receipt, ReceiptKind
 from hspc_live.settings.sort import Outlet, SortSettings
 from hspc_live.stages.alarms import Watches
 from hspc_live.stages.cell import Cell, State
@@ -361,6 +361,10 @@ class SortCore:
         if receipt.command not in self._decider.commands:
             detail = f"command {receipt.command} was never sent, or has its receipt already"
             out.append(Alarm("unexpected_receipt", detail))
+            return
+        if receipt.kind is ReceiptKind.REFUSED and receipt.reason == DUPLICATE:
+            # it came there twice: what became of the first one is still to be said, and may be that it fired
+            out.append(Alarm("unexpected_receipt", f"command {receipt.command} reached the sorter more than once"))
             return
         self._decider.commands.remove(receipt.command)
         match receipt.kind:

@@ -65,8 +65,11 @@ def endpoint(folder: Path, name: str) -> str:
     return f"ipc://{path}"
 
 
-def check_bindable(address: str) -> None:
-    """Raise WireError unless only this user (ipc) or this machine (tcp) can reach what is bound at `address`."""
+def check_bindable(address: str, *, guarded: bool = False) -> None:
+    """Raise WireError unless only this user (ipc) or this machine (tcp) can reach what is bound at `address`.
+
+    What is `guarded` by keys and an allow-list may be bound at any tcp address.
+    """
     transport, _, rest = address.partition("://")
     match transport:
         case "ipc":
@@ -83,10 +86,10 @@ def check_bindable(address: str) -> None:
                 loopback = ipaddress.IPv4Address(host).is_loopback
             except ValueError:
                 loopback = False
-            if not loopback:
+            if not loopback and not guarded:
                 raise WireError(
                     f"{address} can be reached from other machines: that needs CURVE keys and an allow-list of "
-                    "clients, which this version does not have; bind 127.0.0.1"
+                    "clients (`hspc-live keygen`); name them in the settings, or bind 127.0.0.1"
                 )
         case _:
             raise WireError(f"{address}: links are bound at ipc:// or tcp:// addresses")

@@ -1,8 +1,9 @@
 """The sockets between processes: ROUTER/DEALER where what is sent must arrive, PUB/SUB for those who only look on.
 
-The only module that speaks ZeroMQ. A link never blocks: sending says at once whether the message was taken, receiving
-takes what is there, and waiting is a call of its own. Every queue, part and message has a limit. Links of one process
-belong to one thread. Addresses are private to this user or this machine (`wire.address`).
+With `guard` the only module that speaks ZeroMQ. A link never blocks: sending says at once whether the message was
+taken, receiving takes what is there, and waiting is a call of its own. Every queue, part and message has a limit. Links
+of one process belong to one thread. Addresses are private to this user or this machine (`wire.address`), or guarded by
+keys.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import zmq
 from hspc_live.core.errors import WireError
 from hspc_live.wire.address import check_bindable, endpoint, private_folder
 from hspc_live.wire.codec import Part
+from hspc_live.wire.guard import Protection, identify, protect
+from hspc_live.wire.keys import Guard, Pass
 
 __all__ = [
     "Link",
@@ -33,6 +36,7 @@ __all__ = [
 
 Options = dict[int, int | bytes]
 
+HANDSHAKE_MS = 10_000
 _LEND_FROM_BYTES = 64 << 10  # on arrival; below this, copying costs less than keeping the queue's buffer alive
 
 _lock = threading.Lock()
@@ -48,11 +52,13 @@ def open_links() -> int:
 class LinkLimits(TypedDict, total=False):
     """What may be set at a link: messages queued per peer and direction (1000), bytes of a message (512 MiB).
 
-    Also the parts of a message (257), and the seconds that closing leaves to what is queued (0.2).
+    Also the bytes of one that comes in (as many), its parts (257), and the seconds that closing leaves to what is
+    queued (0.2).
     """
 
     hwm: int
     max_message_bytes: int
+    max_incoming_bytes: int | None
     max_parts: int
     linger_s: float
 
@@ -60,8 +66,9 @@ class LinkLimits(TypedDict, total=False):
 class Link:
     """One socket. Made by the `open_…` functions; a context manager.
 
-    `address` is the endpoint with its real port. `refused` counts messages that came and were over a limit. Using a
-    closed link raises WireError.
+    `address` is the endpoint with its real port. `refused` counts messages that came and were over a limit, `denied`
+    the public keys that knocked and are not on the list, `peer_key` is that of the last message's sender (empty without
+    CURVE). Using a closed link raises WireError.
     """
 
     def __init__(
@@ -73,21 +80,32 @@ class Link:
         options: Options,
         hwm: int = 1000,
         max_message_bytes: int = 512 << 20,
+        max_incoming_bytes: int | None = None,
         max_parts: int = 257,
         linger_s: float = 0.2,
+        security: Guard | Pass | None = None,
     ) -> None:
         global _context
         if bind:
-            check_bindable(address)
+            check_bindable(address, guarded=isinstance(security, Guard))
         if address.startswith("tcp://"):
-            # A unix socket tells at once when its peer is gone; TCP has to ask.
-            options = {**options, zmq.HEARTBEAT_IVL: 1000, zmq.HEARTBEAT_TIMEOUT: 5000}
+            # A unix socket tells at once when its peer is gone; TCP has to ask. Nor may a stranger dawdle at the door.
+            options = {
+                **options,
+                zmq.HEARTBEAT_IVL: 1000,
+                zmq.HEARTBEAT_TIMEOUT: 5000,
+                zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
+                zmq.IPV6: int("[" in address),
+            }
         self._routes = kind == zmq.ROUTER
         self._max_bytes = max_message_bytes
+        self._max_incoming = max_message_bytes if max_incoming_bytes is None else max_incoming_bytes
         self._max_parts = max_parts
         self._waiters: set[asyncio.Future[bool]] = set()
         self._watching: asyncio.AbstractEventLoop | None = None
+        self._protection: Protection | None = None
         self.refused = 0
+        self.peer_key = ""
         with _lock:
             if _context is None:
                 _context = zmq.Context()
@@ -95,10 +113,17 @@ class Link:
             _open.add(self)
         try:
             self._socket.set_hwm(hwm)
-            self._socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
+            self._socket.setsockopt(zmq.MAXMSGSIZE, self._max_incoming)
             self._socket.setsockopt(zmq.LINGER, round(linger_s * 1000))
             for option, value in options.items():
                 self._socket.setsockopt(option, value)
+            match security:
+                case Guard():
+                    self._protection = protect(_context, self._socket, security)
+                case Pass():
+                    identify(self._socket, security)
+                case None:
+                    pass
             if bind:
                 self._socket.bind(address)
             else:
@@ -107,6 +132,14 @@ class Link:
         except zmq.ZMQError as error:
             self.close()
             raise WireError(f"cannot {'bind' if bind else 'connect to'} {address}: {error}") from error
+        except WireError:
+            self.close()
+            raise
+
+    @property
+    def denied(self) -> dict[str, int]:
+        """How often which public key was turned away."""
+        return {} if self._protection is None else dict(self._protection.allow_list.denied)
 
     def __enter__(self) -> Link:
         return self
@@ -165,7 +198,7 @@ class Link:
     def _receive(self) -> list[Part] | None:
         """One message, or None for one over the limits, which is read to its end and let go. Raises zmq.Again."""
         parts: list[Part] = []
-        room, most = self._max_bytes, self._max_parts + self._routes
+        room, most = self._max_incoming, self._max_parts + self._routes
         count, more = 0, True
         while more:
             frame = self._socket.recv(zmq.NOBLOCK, copy=False)
@@ -174,6 +207,8 @@ class Link:
             room -= len(frame)
             if count <= most and room >= 0:
                 parts.append(frame.buffer if len(frame) >= _LEND_FROM_BYTES else frame.bytes)
+            if count == 1 and self._protection is not None:
+                self.peer_key = str(frame.get("User-Id"))
         return parts if count <= most and room >= 0 and count > self._routes else None
 
     # The descriptor of a socket signals commands, not messages, and any send or receive may consume the signal. So
@@ -238,6 +273,8 @@ class Link:
                 _settle(waiter, False)
             self._waiters.clear()
             self._socket.close()
+            if self._protection is not None:
+                self._protection.lift()
             _open.discard(self)
             if not _open and _context is not None:
                 _context.term()
@@ -267,21 +304,27 @@ async def wait_any(links: Sequence[Link], timeout_s: float | None = None) -> boo
             link.unwatch(waiter)
 
 
-def open_router(address: str, **limits: Unpack[LinkLimits]) -> Link:
-    """Bind the end that many dealers connect to.
+def open_router(
+    address: str, guard: Guard | None = None, *, handover: bool = True, **limits: Unpack[LinkLimits]
+) -> Link:
+    """Bind the end that many dealers connect to; with a `guard` only for those whose key is on its list.
 
-    Raises WireError if others than this user (ipc) or this machine (tcp) could reach it.
+    `handover`: a restarted peer takes over its name. Without it nobody can take another's. Raises WireError if others
+    than this user (ipc) or this machine (tcp) could reach it and there is no guard.
     """
-    # Mandatory: say when a receiver is unknown. Handover: a restarted peer takes over its name.
-    options: Options = {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1}
-    return Link(zmq.ROUTER, address, bind=True, options=options, **limits)
+    options: Options = {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: int(handover)}  # say when a receiver is unknown
+    return Link(zmq.ROUTER, address, bind=True, options=options, security=guard, **limits)
 
 
-def open_dealer(address: str, identity: bytes, **limits: Unpack[LinkLimits]) -> Link:
-    """Connect to a router under the name `identity` (1 to 255 bytes, not beginning with a zero)."""
-    if not 1 <= len(identity) <= 255 or identity[0] == 0:
+def open_dealer(address: str, identity: bytes | None, own: Pass | None = None, **limits: Unpack[LinkLimits]) -> Link:
+    """Connect to a router under the name `identity` (1 to 255 bytes, not beginning with a zero).
+
+    None takes a name that the router gives, and that nobody else can have. `own` opens a guarded one.
+    """
+    if identity is not None and (not 1 <= len(identity) <= 255 or identity[0] == 0):
         raise WireError(f"{identity!r} is no identity: 1 to 255 bytes, the first not zero")
-    return Link(zmq.DEALER, address, bind=False, options={zmq.IDENTITY: identity}, **limits)
+    options: Options = {} if identity is None else {zmq.IDENTITY: identity}
+    return Link(zmq.DEALER, address, bind=False, options=options, security=own, **limits)
 
 
 class Publisher:

@@ -34,8 +34,29 @@ def plain(said) -> dict:
 def test_help_names_every_command(hspc_live):
     said = hspc_live("--help")
     assert said.code == 0
-    for command in "demo run replay inspect check schema doctor worker calibrate-delay bench".split():
+    for command in "demo run replay inspect check schema doctor worker keygen calibrate-delay bench".split():
         assert command in said.out
+
+
+def test_keygen_writes_a_pair_once_and_check_reads_it(hspc_live, tmp_path):
+    keys = tmp_path / "keys"
+    rig, peer = (plain(hspc_live("keygen", name, "--out", keys, "--json")) for name in ("rig", "peer"))
+    secret = Path(rig["secret"])
+    assert secret.stat().st_mode & 0o777 == 0o600 and secret.read_text().count("secret-key") == 1
+    again = hspc_live("keygen", "rig", "--out", keys)
+    assert again.code == 4 and "never overwritten" in again.err
+    door = ["door.listen=tcp://0.0.0.0:5571", f"door.keys.secret={secret}", f"door.keys.allow=[{peer['public']}]"]
+    flags = [part for text in door for part in ("--set", text)]
+    found = plain(hspc_live("check", RIG, "--json", *flags))
+    assert found["pipeline_id"] == plain(hspc_live("check", RIG, "--json"))["pipeline_id"], (
+        "who may help changes nothing"
+    )
+    key = secret.read_text().rpartition("= ")[2].strip()[1:-1]
+    secret.chmod(0o644)
+    said = hspc_live("check", RIG, *flags)
+    assert said.code == 2 and "others can read" in said.err and key not in said.err + said.out
+    bare = hspc_live("check", RIG, "--set", "door.listen=tcp://0.0.0.0:5571")
+    assert bare.code == 2 and "door.keys" in bare.err
 
 
 def test_check_says_valid_and_which_pipeline_it_is(hspc_live):

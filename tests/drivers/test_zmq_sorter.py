@@ -6,18 +6,24 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hspc_drivers.zmq_sorter import ZmqSorter
-from hspc_live.core.errors import DeviceError
+from hspc_live.core.errors import DeviceError, SettingsError
 from hspc_live.core.values import Receipt, ReceiptKind, SortCommand
+from hspc_live.settings.devices import ZmqSorter as ZmqSettings
+from hspc_live.settings.load import load
 from hspc_live.twin.pulses import read_diary
-from hspc_live.wire.links import endpoint, private_folder
+from hspc_live.wire.guard import new_pair
+from hspc_live.wire.keys import read_guard, write_keys
+from hspc_live.wire.links import endpoint, open_router, private_folder
 
 MS = 1_000_000
 MODULE = "hspc_drivers.sorter_process"
+SHIPPED = Path(__file__).parents[2] / "configs/rigs/twin_flow.yaml"
 QUICK = ("--settings", json.dumps({"watchdog_ms": 1000.0}))
 
 
@@ -76,6 +82,49 @@ def test_nobody_calls(address: str) -> None:
 def test_an_address_that_others_can_reach_is_refused() -> None:
     with pytest.raises(DeviceError, match=r"other machines.*sorter\.address"):
         ZmqSorter("tcp://0.0.0.0:5570").open()
+
+
+def test_with_keys_the_known_device_serves_and_another_is_never_heard(
+    tmp_path: Path, start_device: Callable[..., Any]
+) -> None:
+    """As on another computer: tcp, keys at both ends."""
+    made = {name: write_keys(tmp_path / "keys", name, new_pair()) for name in ("rig", "sorter", "stranger")}
+    settings = load(
+        SHIPPED,
+        [
+            "sorter.kind=zmq",
+            "sorter.address=tcp://0.0.0.0:5571",
+            f"sorter.keys.secret={made['rig'][1]}",
+            f"sorter.keys.allow=[{made['sorter'][0]}]",
+        ],
+        {},
+    ).sorter
+    assert isinstance(settings, ZmqSettings) and settings.keys is not None
+    guard = read_guard(settings.keys.secret, settings.keys.allow)
+    with open_router("tcp://127.0.0.1:*") as free:
+        port = free.address.rpartition(":")[2]
+    at = f"tcp://127.0.0.1:{port}"
+
+    def device(name: str) -> Any:
+        return start_device(MODULE, at, *QUICK, "--secret", made[name][1], "--host-key", made["rig"][0])
+
+    stranger = device("stranger")
+    sorter = ZmqSorter(f"tcp://0.0.0.0:{port}", 2.0, guard)
+    with pytest.raises(DeviceError, match="no device has called"):
+        sorter.open()
+    stranger.stop()
+    device("sorter")
+    sorter = ZmqSorter(f"tcp://0.0.0.0:{port}", 30.0, guard)
+    sorter.open()
+    try:
+        assert [(r.command, r.kind) for r in _fire(sorter, 0)] == [(0, ReceiptKind.FIRED)]
+    finally:
+        sorter.close()
+
+
+def test_settings_that_leave_the_sorter_open_to_others_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"sorter\.keys: missing.*other computers"):
+        load(SHIPPED, ["sorter.kind=zmq", "sorter.address=tcp://0.0.0.0:5571"], {})
 
 
 @pytest.mark.parametrize("again", [False, True])

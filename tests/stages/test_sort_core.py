@@ -841,6 +841,18 @@ def test_objects_without_a_place_are_booked_not_followed() -> None:
 # ---- receipts and the end  -----------------------------------------------------------------------------------------
 
 
+def test_a_command_that_reached_the_sorter_twice_is_booked_by_what_became_of_the_first() -> None:
+    made = world([Thing(0.1)])
+    made.film(0, 120)
+    (command,) = made.commands
+    twice = Receipt(command.command, ReceiptKind.REFUSED, command.sent_ns, "duplicate")
+    fired = Receipt(command.command, ReceiptKind.FIRED, command.fire_at_ns)
+    made.feed(Received((twice,)), command.sent_ns)
+    made.feed(Received((fired, twice, fired)), command.fire_at_ns)
+    assert (made.core.ledger.commands.fired, made.core.ledger.commands.refused) == (1, 0)
+    assert made.alarms.count("unexpected_receipt") == 3
+
+
 def test_receipts_are_booked_once() -> None:
     cells = [Thing(0.1 + 0.1 * number) for number in range(3)]
     made = world(cells)
