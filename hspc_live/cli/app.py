@@ -14,6 +14,7 @@ import typer
 from hspc_live.cli import (
     bench,
     calibrate,
+    calibrate_stage,
     control,
     dataset,
     engine,
@@ -62,6 +63,7 @@ app.command()(machine.doctor)
 app.command()(machine.worker)
 app.command()(keygen.keygen)
 app.command("calibrate-delay")(calibrate.calibrate_delay)
+app.command("calibrate-stage")(calibrate_stage.calibrate_stage)
 app.add_typer(bench.app, name="bench")
 app.add_typer(engine.app, name="engine")
 app.add_typer(dataset.app, name="dataset")

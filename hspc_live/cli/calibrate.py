@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -12,9 +11,10 @@ from typing import Annotated
 import typer
 
 from hspc_drivers.virtual_sorter import VirtualSorter
+from hspc_live.cli.execute import new_file
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, progress, screen
-from hspc_live.core.errors import OutputError, SettingsError
+from hspc_live.core.errors import SettingsError
 from hspc_live.processes.calibrate import calibrate, write_calibration
 from hspc_live.settings.devices import SimulatedCamera, SimulatedSorter
 from hspc_live.settings.load import load
@@ -38,10 +38,7 @@ def calibrate_delay(
     settings = load(config, set_ or [])
     if not isinstance(settings.camera, SimulatedCamera) or not isinstance(settings.sorter, SimulatedSorter):
         raise SettingsError(f"{config}: calibrate-delay films beads on the twin: camera and sorter must be simulated")
-    if out.exists():
-        raise OutputError(f"{out} exists: nothing is ever overwritten")
-    if not os.access(out.absolute().parent, os.W_OK | os.X_OK):  # said now, and not when the minute is over
-        raise OutputError(f"{out} cannot be written: no folder {out.absolute().parent}, or it is closed to you")
+    new_file(out)
     progress.print("filming beads in virtual time; this takes a minute or more …")
     engine = open_engine(NullEngine(kind="null"))
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,15 @@ def make_out(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def new_file(path: Path) -> None:
+    """Say now that a result cannot be written, and not when it is there. Raises OutputError."""
+    if path.exists():
+        raise OutputError(f"{path} exists: nothing is ever overwritten")
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{path} cannot be written: no folder {folder}, or it is closed to you")
 
 
 def new_recording(settings: RunSettings, out: Path | None) -> Path | None:

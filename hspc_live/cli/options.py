@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +48,11 @@ Fps = Annotated[
     typer.Option(min=1e-3, metavar="RATE", help="Frames per second, where the file does not say it or is wrong."),
 ]
 
+Affine = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Chamber: camera against stage, in the file that `calibrate-stage` wrote."),
+]
+
 
 def address(text: str, name: str) -> str:
     """A run's control address as typed for `name`. Raises SettingsError for what can be none."""
@@ -73,6 +80,35 @@ def calibrated(delay: Path | None) -> list[str]:
         raise SettingsError(f"{delay}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{delay}: not a sort delay; make one with `hspc-live calibrate-delay`") from error
+
+
+def mounted(affine: Path | None) -> list[str]:
+    """Overrides from a file that `calibrate-stage` wrote. Raises SettingsError if it is no such file."""
+    if affine is None:
+        return []
+    try:
+        given = yaml.safe_load(affine.read_text(encoding="utf-8"))["calibration"]
+        if given["kind"] != "given":
+            raise KeyError("given")
+        return [f"calibration={json.dumps(given)}"]
+    except OSError as error:
+        raise SettingsError(f"{affine}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise SettingsError(
+            f"{affine}: says nothing of camera against stage; make one with `hspc-live calibrate-stage`"
+        ) from error
+
+
+def numbers(text: str, names: str, option: str) -> tuple[float, ...]:
+    """`10,-20` as numbers, as many as `names` has (`X,Y`). Raises SettingsError, with `option`, for anything else."""
+    wanted = len(names.split(","))
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != wanted or not all(map(math.isfinite, found)):
+        raise SettingsError(f"{option} {text}: say {names} in µm, e.g. {option} {','.join(['100'] * wanted)}")
+    return found
 
 
 def seconds(text: str | None) -> float | None:

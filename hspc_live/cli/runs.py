@@ -13,7 +13,9 @@ import typer
 from hspc_live.cli.chamber import run_chamber
 from hspc_live.cli.chamber_replay import replay_chamber
 from hspc_live.cli.execute import Order, Outcome, execute, gate_edits, new_recording
-from hspc_live.cli.options import Faults, Fps, Json, Out, Set, UmPerPx, calibrated, fault_plan, seconds, speed
+from hspc_live.cli.options import (
+    Affine, Faults, Fps, Json, Out, Set, UmPerPx, calibrated, fault_plan, mounted, seconds, speed,
+)  # fmt: skip
 from hspc_live.cli.output import emit, listener, percent, print_files, print_summary, progress
 from hspc_live.cli.score import predicted, score
 from hspc_live.core.errors import SettingsError
@@ -76,6 +78,7 @@ def run(
         bool, typer.Option("--arm", help="Flow: let the sorter deflect cells, once the self-test has passed.")
     ] = False,
     out: Out = None,
+    affine: Affine = None,
     revisit: Annotated[
         bool, typer.Option("--revisit", help="Chamber: after the scan go back to every listed cell.")
     ] = False,
@@ -84,14 +87,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run live on a rig: sort from a flow (only if --arm), or scan a chamber (`mode: chamber`) into a picking list."""
-    settings = load_run(config, [*calibrated(delay), *(set_ or [])])
+    settings = load_run(config, [*calibrated(delay), *mounted(affine), *(set_ or [])])
     if isinstance(settings, ChamberRunSettings):
         if arm or delay is not None or for_ is not None:
             raise SettingsError(f"{config}: --arm, --delay and --for are for a flow, and this is a chamber")
         run_chamber(settings, revisit=revisit, out=out, as_json=as_json, faults=fault_plan(faults))
         return
-    if revisit:
-        raise SettingsError(f"{config}: --revisit is for a chamber, and this is a flow")
+    if revisit or affine is not None:
+        raise SettingsError(f"{config}: --revisit and --affine are for a chamber, and this is a flow")
     if isinstance(settings.camera, ReplayCamera):
         raise SettingsError(f"{config}: camera.kind is replay; use `hspc-live replay RECORDING --config {config}`")
     if isinstance(settings.camera, LoopedCamera):

@@ -15,8 +15,9 @@ import numpy as np
 from hspc_live.core.chamber import Settled
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.protocols import SnapCamera, Stage
-from hspc_live.core.values import Frame, Pixels, StageReceipt, StageTarget
+from hspc_live.core.values import CameraInfo, Frame, Pixels, StageInfo, StageReceipt, StageTarget
 from hspc_live.settings.chamber import SettleSettings
+from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.stages.settle import Settle, SettleLook, judge, picture_shift
 from hspc_live.stages.tiling import Point
 
@@ -44,6 +45,11 @@ class Rig:
         self._halted = threading.Event() if halted is None else halted
         self._places: deque[Pixels] = deque(maxlen=EMPTY_FROM)
         self._empty: Pixels | None = None
+
+    @property
+    def empty(self) -> Pixels | None:
+        """What the camera sees without a sample, once it has been to enough places; None until then."""
+        return self._empty
 
     def go(self, waypoints: Sequence[Point], target: StageTarget) -> StageReceipt:
         """Through `waypoints`, the last of which is the target; the ways back before it go by its number.
@@ -110,3 +116,32 @@ class Rig:
             middle = np.sort(np.stack(self._places), axis=0)[EMPTY_FROM // 2]
             self._empty = cast("Pixels", middle)
             self._places.clear()
+
+
+def open_rig(
+    stage: Stage, camera: SnapCamera, settings: ChamberRunSettings, halted: threading.Event | None = None
+) -> tuple[Rig, CameraInfo, StageInfo]:
+    """Open stage and camera. Raises DeviceError that says of both what is wrong with them."""
+    problems: list[str] = []
+    camera_info: CameraInfo | None = None
+    stage_info: StageInfo | None = None
+    try:
+        camera_info = camera.open()
+    except DeviceError as error:
+        problems.append(f"camera: {error}")
+    try:
+        stage_info = stage.open()
+    except DeviceError as error:
+        problems.append(f"stage: {error}")
+    if camera_info is None or stage_info is None:
+        raise DeviceError("\n".join(problems))
+    rig = Rig(
+        stage,
+        camera,
+        settings.chamber.settle,
+        camera_info.um_per_px,
+        settings.stage.arrive_timeout_s,
+        settings.exposure.transmitted_ms,
+        halted,
+    )
+    return rig, camera_info, stage_info

@@ -10,9 +10,9 @@ import numpy as np
 from hspc_live.core.chamber import ChamberFacts, Phase, Picture, Visit
 from hspc_live.core.errors import DeviceError
 from hspc_live.core.protocols import SnapCamera, Stage
-from hspc_live.core.values import CameraInfo, StageInfo, StageTarget
+from hspc_live.core.values import CameraInfo, StageTarget
 from hspc_live.processes.chamber_calibrate import calibrate_affine, check_calibration, looker
-from hspc_live.processes.chamber_motion import Rig
+from hspc_live.processes.chamber_motion import Rig, open_rig
 from hspc_live.settings.chamber import Area, CircleArea, RectangleArea
 from hspc_live.settings.chamber_run import ChamberRunSettings, GivenAffine, MeasuredAffine
 from hspc_live.stages.affine import Affine, AffineError, AffineFit, centred, nominal
@@ -35,21 +35,12 @@ class LiveFields:
 
     def open(self) -> ChamberFacts:
         """Connect, refuse what is out of reach, measure the affine if it is not given, plan the scan."""
-        camera, stage = self._open_devices()
+        self._rig, camera, stage = open_rig(self._stage, self._camera, self._settings, self._halted)
         exposure = self._settings.exposure
         unknown = sorted(set(exposure.fluorescence) - set(self._camera.channels))
         if unknown:
             raise DeviceError(f"the camera has no channel {unknown[0]!r}; it has {', '.join(self._camera.channels)}")
         self._limits = reachable(self._limits, stage)
-        self._rig = Rig(
-            self._stage,
-            self._camera,
-            self._settings.chamber.settle,
-            camera.um_per_px,
-            self._settings.stage.arrive_timeout_s,
-            exposure.transmitted_ms,
-            self._halted,
-        )
         affine = self._affine(camera)
         shows = footprint(affine, camera.width_px, camera.height_px)
         here = self._stage.position()
@@ -58,23 +49,6 @@ class LiveFields:
         channels = (self._camera.channels[0], *exposure.fluorescence)
         targets = tuple(target for target, _ in self._plan)
         return ChamberFacts(camera, stage, channels, affine.matrix, affine.covariance, targets)
-
-    def _open_devices(self) -> tuple[CameraInfo, StageInfo]:
-        """Open both, and say of both what is wrong with them."""
-        problems: list[str] = []
-        camera: CameraInfo | None = None
-        stage: StageInfo | None = None
-        try:
-            camera = self._camera.open()
-        except DeviceError as error:
-            problems.append(f"camera: {error}")
-        try:
-            stage = self._stage.open()
-        except DeviceError as error:
-            problems.append(f"stage: {error}")
-        if camera is None or stage is None:
-            raise DeviceError("\n".join(problems))
-        return camera, stage
 
     def _affine(self, camera: CameraInfo) -> Affine:
         calibration = self._settings.calibration

@@ -60,6 +60,14 @@ def load(path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, 
     return _flow(load_run(path, overrides, environ), str(path))
 
 
+def load_chamber(path: Path | str, overrides: Sequence[str] = ()) -> ChamberRunSettings:
+    """The settings of a chamber run, as `load_run` reads them. Raises SettingsError for those of a flow, too."""
+    settings = load_run(path, overrides)
+    if isinstance(settings, ChamberRunSettings):
+        return settings
+    raise SettingsError(f"{path}: these are the settings of a flow: give a rig with a stage (`mode: chamber`)")
+
+
 def load_run_text(text: str, source: str, overrides: Sequence[str] = ()) -> AnyRun:
     """Settings from YAML or JSON text, e.g. those kept in a recording, named `source` in errors.
 

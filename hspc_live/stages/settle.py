@@ -26,6 +26,9 @@ LARGEST_PX = 1024
 BLANK = 1e-6
 FINE_PX, COARSE_PX = 1.5, 12.0
 """The band that cells are seen in: coarser than the noise of a pixel, finer than shading (standard deviations)."""
+_Y, _X = (axis.ravel().astype(np.float64) for axis in np.mgrid[-1:2, -1:2])
+PARABOLOID = np.linalg.pinv(np.column_stack([np.ones(9), _X, _Y, _X * _X, _X * _Y, _Y * _Y]))
+"""From nine samples, row by row, to the least squares of 1, x, y, x², xy, y²."""
 
 
 class Settle(StrEnum):
@@ -66,9 +69,11 @@ class SettleVerdict:
 def picture_shift(before: Pixels, after: Pixels, um_per_px: float, background: Pixels | None = None) -> Shift:
     """The shift of `after` against `before`, both (h, w) of one shape, to a fraction of a pixel.
 
-    Peak of the cross-correlation of the band-passed middle of both, refined by a parabola along each axis; `response`
-    is the peak over what identical pictures would give. Plain phase correlation (Kuglin & Hines, 1975) weighs every
-    frequency alike; most of a picture of a few cells is noise, and on such pictures it was off by a pixel and more.
+    Peak of the cross-correlation of the band-passed middle of both, refined by a paraboloid through the nine samples
+    around it; `response` is the peak over what identical pictures would give. In DIC the peak is long across the shear:
+    a parabola along each axis for itself was a fifth of a pixel off, the paraboloid is a hundredth. Plain phase
+    correlation (Kuglin & Hines, 1975) weighs every frequency alike; most of a picture of a few cells is noise, and on
+    such pictures it was off by a pixel and more.
     What belongs to the camera and not to the sample (shading, dust) never shifts and would say "still": give it as
     `background`, which is taken away first. Raises ValueError for pictures of different shapes.
     """
@@ -82,8 +87,8 @@ def picture_shift(before: Pixels, after: Pixels, um_per_px: float, background: P
     correlation = fft.irfft2(spectrum, s=first.shape)
     (rows, columns), (y, x) = first.shape, np.unravel_index(int(correlation.argmax()), first.shape)
     peak = float(correlation[y, x])
-    dx = _top(float(correlation[y, x - 1]), peak, float(correlation[y, (x + 1) % columns])) + _signed(int(x), columns)
-    dy = _top(float(correlation[y - 1, x]), peak, float(correlation[(y + 1) % rows, x])) + _signed(int(y), rows)
+    to_x, to_y = _top(np.roll(correlation, (1 - y, 1 - x), (0, 1))[:3, :3])
+    dx, dy = _signed(int(x), columns) + to_x, _signed(int(y), rows) + to_y
     return Shift(dx * um_per_px, dy * um_per_px, min(1.0, max(0.0, peak / energy)))
 
 
@@ -120,10 +125,14 @@ def _band(pixels: Pixels, background: Pixels | None) -> NDArray[np.float32]:
     return np.asarray(picture * fade, np.float32)
 
 
-def _top(left: float, middle: float, right: float) -> float:
-    """Where a parabola through three samples has its top, between -0.5 and 0.5 from the middle one."""
-    bend = left - 2 * middle + right
-    return 0.5 * (left - right) / bend if bend < 0 else 0.0
+def _top(around: NDArray[np.float32]) -> tuple[float, float]:
+    """Where a paraboloid through (3, 3) samples has its top, (x, y) from the middle one; at most one sample away."""
+    _, x, y, xx, xy, yy = (PARABOLOID @ around.ravel().astype(np.float64)).tolist()
+    bend = 4 * xx * yy - xy * xy
+    if not (xx < 0 and bend > 0):  # no top: a ridge, or nothing at all
+        return 0.0, 0.0
+    to_x, to_y = np.clip([(xy * y - 2 * yy * x) / bend, (xy * x - 2 * xx * y) / bend], -1.0, 1.0).tolist()
+    return to_x, to_y
 
 
 def _signed(index: int, size: int) -> int:
