@@ -22,7 +22,16 @@ from hspc_live.core.values import Modality
 from hspc_live.stages.discs import filled
 from hspc_live.stages.foreground import Mask, Outline
 from hspc_live.stages.parting import HALF, ROUND, Parter, is_thin
-from hspc_live.stages.piece import Lengths, Piece, large, large_with_holes, own_level, strength_of, weighted_median
+from hspc_live.stages.piece import (
+    Lengths,
+    Piece,
+    large,
+    large_with_holes,
+    mean_and_rms,
+    own_level,
+    strength_of,
+    weighted_median,
+)
 from hspc_live.stages.still import Memory, Still
 
 SHARE = 0.25  # of an object's level (`piece.own_level`): what shows less is not of it
@@ -236,8 +245,8 @@ class Finder:
             return 0.0
         side = self._sides.get(piece)
         if side is None:
-            mean, sd = (float(v[0, 0]) for v in cv2.meanStdDev(self._amplitude[piece.here], mask=piece.mask))
-            side = self._sides[piece] = mean / max(math.hypot(mean, sd), 1e-9)
+            mean, rms = mean_and_rms(self._amplitude[piece.here], piece.mask)
+            side = self._sides[piece] = mean / max(rms, 1e-9)
         return side
 
     def _bent(self, piece: Piece) -> bool:
@@ -254,10 +263,9 @@ class Finder:
         return level
 
     def _weigh(self, piece: Piece) -> Body:
-        mean, sd = (float(a[0, 0]) for a in cv2.meanStdDev(self._light[piece.here], mask=piece.mask))
+        mean, rms = mean_and_rms(self._light[piece.here], piece.mask)
         level = self.level(piece)
         no_cell = self._is_flank(piece) or self._is_black(piece)
-        rms = math.hypot(mean, sd)
         return Body(piece.outline, rms, no_cell, level, self._lamp_at(piece), dark=-mean / max(rms, 1e-9))
 
     def _lamp_at(self, piece: Piece) -> float:

@@ -185,7 +185,8 @@ class FieldSegmenter(Segmenter):
                 item = thing.item
                 height, width = item.mask.shape
                 everything[item.y0 : item.y0 + height, item.x0 : item.x0 + width] |= item.mask
-        cv2.drawContours(everything, [_scaled(body.outline, still) for body in beyond], -1, 1, cv2.FILLED)
+        for body in beyond:
+            cv2.fillPoly(everything, [_scaled(body.outline, still)], 1)
         cells = [(f.item.x / still.step, f.item.y / still.step) for f in found if not (f.debris or f.faint)]
         for region, level in held:
             if not any(region.spans(x, y) for x, y in cells):
@@ -203,7 +204,7 @@ class FieldSegmenter(Segmenter):
             still.shown(x - rim, y - rim, x + width + rim, y + height + rim)
             fine = _scaled(outline, still)
             if not faint:
-                cv2.drawContours(everything, [fine], -1, 1, cv2.FILLED)
+                cv2.fillPoly(everything, [fine], 1)
             found.append(Found(measure(fine), 0.0, debris=True, faint=faint))
         return found, everything, over_cap
 

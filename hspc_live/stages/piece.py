@@ -74,7 +74,7 @@ class Piece:
         """What lies in `outline`, and of it what `within` holds, if given; both have their origin at `corner`."""
         x, y, width, height = cv2.boundingRect(outline)
         mask = np.zeros((height, width), np.uint8)
-        cv2.drawContours(mask, [outline], -1, 1, cv2.FILLED, offset=(-x, -y))
+        cv2.fillPoly(mask, [outline], 1, offset=(-x, -y))
         if within is not None:
             mask &= within[y : y + height, x : x + width]
         moved = outline + np.array(corner, np.int32) if corner != (0, 0) else outline
@@ -167,8 +167,16 @@ def level_of(strength: Light, floor: float) -> float:
 
 def own_level(where: Mask, strength: Light) -> float:
     """The mean of `strength` inside `where`, each pixel weighted by itself: faint surroundings hardly pull it down."""
-    mean, sd = (float(v[0, 0]) for v in cv2.meanStdDev(strength, mask=where))
-    return (mean * mean + sd * sd) / mean if mean > 0 else 0.0
+    total = cv2.norm(strength, cv2.NORM_L1, where)
+    return cv2.norm(strength, cv2.NORM_L2SQR, where) / total if total > 0 else 0.0
+
+
+def mean_and_rms(light: Light, where: Mask) -> tuple[float, float]:
+    """Mean and root mean square of `light` inside `where` (0/1), 0 of none."""
+    area = max(1, cv2.countNonZero(where))
+    # quicker than `cv2.meanStdDev` with a mask
+    total = cv2.sumElems(cv2.copyTo(light, where))[0]
+    return total / area, math.sqrt(cv2.norm(light, cv2.NORM_L2SQR, where) / area)
 
 
 def weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:

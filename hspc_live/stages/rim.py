@@ -61,7 +61,7 @@ def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, m
     owner = np.zeros(still.coarse.shape, np.uint16)
     for number, body in enumerate(bodies, start=1):
         if beside[number - 1]:
-            cv2.drawContours(owner, [body.outline], -1, number, cv2.FILLED)
+            cv2.fillPoly(owner, [body.outline], number)
     for i, (left, top, width, height) in enumerate(boxes.tolist()):
         x0, y0 = max(0, left - margin), max(0, top - margin)
         x1, y1 = left + width + margin, top + height + margin

@@ -205,7 +205,8 @@ class Segmenter:
         """One row of `OBJECT_DTYPE`."""
         height, width = item.mask.shape
         seen = pixels[item.y0 : item.y0 + height, item.x0 : item.x0 + width]
-        mean, sd = cv2.meanStdDev(seen, mask=item.mask)
+        mean = cv2.norm(seen, cv2.NORM_L1, item.mask) / item.area
+        sd = math.sqrt(max(0.0, cv2.norm(seen, cv2.NORM_L2SQR, item.mask) / item.area - mean * mean))
         box = (item.x0, item.y0, item.x0 + width, item.y0 + height)
         sharp = sharpness(light, box, self._um, noise_sd)
         diameter = 2.0 * math.sqrt(item.area / math.pi) * self._um
@@ -222,8 +223,8 @@ class Segmenter:
             item.area * self._um**2,
             diameter,
             item.deformation,
-            mean[0, 0],
-            sd[0, 0],
+            mean,
+            sd,
             sharp,
             *box,
             int(reject),

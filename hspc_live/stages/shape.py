@@ -41,7 +41,7 @@ def fill(outline: Outline) -> Mask:
     """The pixels inside an outline, itself included: uint8 0/1 of the size of its bounding box."""
     x0, y0, width, height = cv2.boundingRect(outline)
     mask = np.zeros((height, width), np.uint8)
-    cv2.drawContours(mask, [outline], -1, 1, cv2.FILLED, offset=(-x0, -y0))
+    cv2.fillPoly(mask, [outline], 1, offset=(-x0, -y0))
     return mask
 
 
