@@ -14,7 +14,18 @@ from hspc_live.cli.chamber import run_chamber
 from hspc_live.cli.chamber_replay import replay_chamber
 from hspc_live.cli.execute import Order, Outcome, execute, gate_edits, new_recording
 from hspc_live.cli.options import (
-    Affine, Faults, Fps, Json, Out, Set, UmPerPx, calibrated, fault_plan, mounted, seconds, speed,
+    Affine,
+    Faults,
+    Fps,
+    Json,
+    Out,
+    Set,
+    UmPerPx,
+    calibrated,
+    fault_plan,
+    mounted,
+    seconds,
+    speed,
 )  # fmt: skip
 from hspc_live.cli.output import emit, listener, percent, print_files, print_summary, progress
 from hspc_live.cli.score import predicted, score
