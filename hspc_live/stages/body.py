@@ -25,10 +25,10 @@ from hspc_live.stages.parting import HALF, ROUND, Parter, is_thin
 from hspc_live.stages.piece import (
     Lengths,
     Piece,
+    Shown,
     large,
     large_with_holes,
     mean_and_rms,
-    own_level,
     strength_of,
     weighted_median,
 )
@@ -87,14 +87,12 @@ class Finder:
         self._still = still
         self._light = light
         self._power = power
-        self._amplitude, self.strength = (memory.of(name, light.shape) for name in ("amplitude", "strength"))
+        self._amplitude = memory.of("amplitude", light.shape)
         self._least = least
         self._lengths = lengths
         self._modality = modality
-        self._sides: dict[Piece, float] = {}
-        self._levels: dict[Piece, float] = {}
-        self._bends: dict[Piece, bool] = {}
-        self._parter = Parter(self.strength, self._side, self.level, LOPSIDED, lengths, modality)
+        self.shown = Shown(memory.of("strength", light.shape), self._amplitude, modality)
+        self._parter = Parter(self.shown, LOPSIDED, lengths, modality)
 
     def pieces(self, region: Piece, bar: float) -> list[Piece]:
         """What one region falls into, each piece a body or touching ones; all in it shows `bar`."""
@@ -104,8 +102,8 @@ class Finder:
     def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
         """The bodies that the pieces of a whole picture are made of, touching ones parted; the faint ones last."""
         pieces = self._rejoined(list(pieces))
-        bent = [self._bent(piece) for piece in pieces]
-        levels = [self.level(piece) for piece in pieces]
+        bent = [self.shown.bent(piece) for piece in pieces]
+        levels = [self.shown.level(piece) for piece in pieces]
         even = [level / self._lamp_at(piece) for level, piece in zip(levels, pieces, strict=True)]
         areas = [cv2.contourArea(piece.outline) for piece in pieces]
         usual = self._usual(pieces, bent, areas, levels)
@@ -126,7 +124,7 @@ class Finder:
             if several and piece.area > CROWD * usual > 0:  # bridging may have joined neighbours
                 inner = self._above(piece, SHARE * level, self._lengths.open) or inner
             for one in inner:
-                parts = self._parter.parted(one, usual) if self._bent(one) and not is_thin(one, usual) else []
+                parts = self._parter.parted(one, usual) if self.shown.bent(one) and not is_thin(one, usual) else []
                 found += parts or [one.healed(self._lengths)]
         if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
             found = self._rejoined(found)
@@ -148,12 +146,12 @@ class Finder:
     def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
         if piece.area < self._lengths.smallest_px:
             return []
-        level = self.level(piece)
+        level = self.shown.level(piece)
         if level < self._least * self._lamp_at(piece):
             return []
         wanted = SHARE * level
         # one step at a time where there may be several: a faint one next to a bright one is gone at the latter's bar
-        above = min(wanted, max(RISING * bar, wanted / 4)) if self._bent(piece) else wanted
+        above = min(wanted, max(RISING * bar, wanted / 4)) if self.shown.bent(piece) else wanted
         while above > 1.1 * bar:
             inner = self._rejoined(self._above(piece, above), piece)
             # only flanks of what is no flank itself: the bar was too high, the object is broken up
@@ -171,7 +169,7 @@ class Finder:
         height, width = piece.mask.shape
         wide = np.zeros((height + 2 * margin, width + 2 * margin), np.uint8)
         clear = wide[margin:-margin, margin:-margin]
-        np.bitwise_and((self.strength[piece.here] > bar).view(np.uint8), piece.mask, out=clear)
+        np.bitwise_and((self.shown.strength[piece.here] > bar).view(np.uint8), piece.mask, out=clear)
         closed = cast(
             "Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.bridge if bridge is None else bridge)
         )
@@ -188,7 +186,7 @@ class Finder:
         """The pieces, the bright and the dark flank of one cell joined: what of `whole` lies in the hull of both."""
         if self._modality is Modality.BRIGHTFIELD or len(pieces) < 2:
             return pieces
-        sides = [self._side(piece) for piece in pieces]
+        sides = [self.shown.side(piece) for piece in pieces]
         pairs: list[tuple[float, int, int, Outline]] = []
         bright_ones = [(i, pieces[i]) for i, side in enumerate(sides) if side > LOPSIDED]
         dark_ones = [(i, pieces[i]) for i, side in enumerate(sides) if side < -LOPSIDED]
@@ -211,7 +209,7 @@ class Finder:
                     both = Piece(both.x, both.y, both.mask & whole.cut(both), hull)
                 else:  # of two regions
                     self._look_at(both)
-                if abs(self._side(both)) < LOPSIDED:
+                if abs(self.shown.side(both)) < LOPSIDED:
                     gone |= {i, j}
                     joined[i] = both
         return [joined.get(i, piece) for i, piece in enumerate(pieces) if i in joined or i not in gone]
@@ -219,52 +217,29 @@ class Finder:
     def _look_at(self, piece: Piece) -> None:
         """Make amplitude and strength in the box of a piece."""
         here = piece.here
-        strength_of(self._power[here], self._still.noise_sd, self.strength[here])
+        strength_of(self._power[here], self._still.noise_sd, self.shown.strength[here])
         if self._modality is Modality.DIC:
             self._amplitude[here] = self._still.amplitude(self._light, here)
 
     def _is_flank(self, piece: Piece) -> bool:
         """In DIC half a cell is only bright or only dark."""
-        return abs(self._side(piece)) > (TOUCHING if piece.touching else LOPSIDED)
+        return abs(self.shown.side(piece)) > (TOUCHING if piece.touching else LOPSIDED)
 
     def _is_black(self, piece: Piece) -> bool:
         """In brightfield: it lets so little light through that it is no living cell, which bends light."""
         if self._modality is Modality.DIC:
             return False
         seen = cv2.mean(self._light[piece.here], mask=piece.mask)[0]
-        level = self.level(piece)  # of its middle, not of what its edge is blurred into
+        level = self.shown.level(piece)  # of its middle, not of what its edge is blurred into
         return min(level, -2 * seen) > BLACK * self._lamp_at(piece) * self._still.mean
 
     def _is_shadow(self, piece: Piece) -> bool:
         """Only dark, and round: dust on another surface, far from focus. The dark flank of a pale cell is no disc."""
-        return self._side(piece) < -HALF and filled(piece.mask) > ROUND * piece.area
-
-    def _side(self, piece: Piece) -> float:
-        """In DIC, brighter or darker than the field: 1 (all of it) to -1; 0 in brightfield."""
-        if self._modality is Modality.BRIGHTFIELD:
-            return 0.0
-        side = self._sides.get(piece)
-        if side is None:
-            mean, rms = mean_and_rms(self._amplitude[piece.here], piece.mask)
-            side = self._sides[piece] = mean / max(rms, 1e-9)
-        return side
-
-    def _bent(self, piece: Piece) -> bool:
-        bent = self._bends.get(piece)
-        if bent is None:
-            bent = self._bends[piece] = piece.bent
-        return bent
-
-    def level(self, piece: Piece) -> float:
-        """What a piece shows (`piece.own_level`)."""
-        level = self._levels.get(piece)
-        if level is None:
-            level = self._levels[piece] = own_level(piece.mask, self.strength[piece.here])
-        return level
+        return self.shown.side(piece) < -HALF and filled(piece.mask) > ROUND * piece.area
 
     def _weigh(self, piece: Piece) -> Body:
         mean, rms = mean_and_rms(self._light[piece.here], piece.mask)
-        level = self.level(piece)
+        level = self.shown.level(piece)
         no_cell = self._is_flank(piece) or self._is_black(piece)
         return Body(piece.outline, rms, no_cell, level, self._lamp_at(piece), dark=-mean / max(rms, 1e-9))
 

@@ -52,9 +52,9 @@ def fits(mask: Mask, most: int) -> Iterator[Discs]:
 
     Each number is tried from places far from each other, and from one disc fewer, the worst of them divided.
     """
-    ys, xs = np.nonzero(mask)
-    step = max(1, len(xs) // SAMPLE)
-    x, y = xs[::step].astype(np.float64), ys[::step].astype(np.float64)
+    pixels = np.flatnonzero(mask.view(bool))
+    step = max(1, len(pixels) // SAMPLE)
+    y, x = (axis.astype(np.float64) for axis in np.divmod(pixels[::step], mask.shape[1]))
     apart = _far_apart(x, y)
     chosen = [next(apart)]
     before: Discs | None = None
@@ -92,7 +92,7 @@ def filled(mask: Mask) -> int:
     rows, columns = (np.arange(n) for n in mask.shape)
     x, y = (columns - moments["m10"] / area) ** 2, (rows - moments["m01"] / area) ** 2
     disc = (x <= (area / np.pi - y)[:, None]).view(np.uint8)
-    return cv2.countNonZero(cv2.bitwise_and(disc, mask))
+    return int(cv2.norm(disc, cv2.NORM_L1, mask))
 
 
 def _settled(x: Floats, y: Floats, starts: list[list[int]], step: int) -> list[Discs]:
@@ -100,39 +100,56 @@ def _settled(x: Floats, y: Floats, starts: list[list[int]], step: int) -> list[D
 
     A start is left out if one of its discs is left with next to nothing.
     """
-    count = len(starts[0])
-    first = [i for start in starts for i in start]
-    # few discs: plain numbers are quicker than arrays of them; those of one start follow those of another
+    count, tries = len(starts[0]), len(starts)
+    # few discs: plain numbers are quicker than arrays of them; the first of all starts, then the second, and so on
+    first = [i for places in zip(*starts, strict=True) for i in places]
     discs = [(*at, step * len(x) / np.pi / count) for at in zip(x[first].tolist(), y[first].tolist(), strict=True)]
     pixels = np.array((x, y, np.ones_like(x)))
-    ids = np.arange(count, dtype=np.int16)[:, None]
-    own = np.empty((0, 0), np.int16)
+    total = pixels.sum(axis=1).tolist()
+    own = np.empty((0, 0), bool)
     for turn in range(ROUNDS):
         # the power distance less x² + y², which all discs share
         plane = np.array([(-2 * at_x, -2 * at_y, at_x * at_x + at_y * at_y - squared) for at_x, at_y, squared in discs])
-        power = (plane @ pixels).reshape(-1, count, len(x))
-        before, own = own, lowest(power.swapaxes(0, 1))
-        if turn > ALIKE and (own == before).all():
+        before, own = own, _nearest((plane @ pixels).reshape(count, -1))
+        if turn > ALIKE and own.tobytes() == before.tobytes():
             break
-        sums = ((own[:, None] == ids).astype(np.float64).reshape(-1, len(x)) @ pixels.T).tolist()
+        others = (own.reshape(-1, len(x)).astype(np.float64) @ pixels.T).tolist()
+        # the first discs have what the others leave: whole numbers, so exactly
+        left = [
+            [all_ - sum(parts) for all_, *parts in zip(total, *others[i::tries], strict=True)] for i in range(tries)
+        ]
+        sums = left + others
         if min(share for _, _, share in sums) < FEWEST:
-            kept = [
-                i for i in range(len(own)) if min(share for _, _, share in sums[i * count : (i + 1) * count]) >= FEWEST
-            ]
+            kept = [i for i in range(tries) if min(share for _, _, share in sums[i::tries]) >= FEWEST]
             if not kept:
                 return []
-            own = own[kept]
-            sums, discs = ([one for i in kept for one in all_[i * count : (i + 1) * count]] for all_ in (sums, discs))
+            own = own.reshape(count - 1, tries, -1)[:, kept].reshape(count - 1, -1)
+            sums, discs = ([all_[i * tries + k] for i in range(count) for k in kept] for all_ in (sums, discs))
+            tries = len(kept)
         discs = [
             (sum_x / share, sum_y / share, step * share / np.pi if turn >= ALIKE else disc[2])
             for (sum_x, sum_y, share), disc in zip(sums, discs, strict=True)
         ]
     out = []
-    for i, owner in enumerate(own):
-        at_x, at_y, squared = np.array(discs[i * count : (i + 1) * count]).T
+    for i in range(tries):
+        owner = np.arange(1, count, dtype=np.int16) @ own.reshape(count - 1, tries, -1)[:, i]
+        at_x, at_y, squared = np.array(discs[i::tries]).T
         far = (x - at_x[owner]) ** 2 + (y - at_y[owner]) ** 2
         out.append(Discs(at_x, at_y, squared, np.count_nonzero(far <= squared[owner]) / len(x)))
     return out
+
+
+def _nearest(power: Floats) -> NDArray[np.bool_]:
+    """Which pixels have their least `power` (discs, pixels) with each disc but the first, (discs - 1, pixels)."""
+    low = power[0]
+    own = np.empty((len(power) - 1, len(low)), bool)
+    for i, row in enumerate(power[1:]):
+        np.less(row, low, out=own[i])
+        if i:
+            np.greater(own[:i], own[i], out=own[:i])  # taken from those before
+        if i < len(own) - 1:
+            low = np.minimum(low, row)
+    return own
 
 
 def _far_apart(x: Floats, y: Floats) -> Iterator[int]:

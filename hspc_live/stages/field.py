@@ -36,6 +36,7 @@ FAR_BELOW = 0.08  # of the picture's level; an object reaches `FAINT` of it, and
 FAINTEST = 0.14  # of the picture's level, that a faint object reaches: a swollen dead cell, a ghost
 SHARP, NOTHING_SHARP = 0.1, 0.02  # `shape.sharpness` of a picture in focus, and of a shadow in it
 FRINGE_UM = 3.0  # around something black in brightfield, what it throws
+CENTRED = 3  # coarse pixels: how far the middle of a cell's box mostly is from its own
 SPECK_UM = 1.5  # what is smaller across is grain: not listed, and spoils no crop
 
 
@@ -158,7 +159,7 @@ class FieldSegmenter(Segmenter):
             inside = [] if region is None else finder.pieces(region, bar)
             pieces += inside
             if region is not None and inside:
-                held.append((region, max(finder.level(piece) for piece in inside)))
+                held.append((region, max(finder.shown.level(piece) for piece in inside)))
             else:
                 rest.append(outline)
         bodies = finder.bodies(pieces)
@@ -166,7 +167,7 @@ class FieldSegmenter(Segmenter):
         over_cap = max(0, len(bodies) - self._settings.max_objects)
         beyond = bodies[self._settings.max_objects :]
         bodies = bodies[: self._settings.max_objects]
-        outlines = draw(still, bodies, floor, self._um, self._modality)
+        outlines = draw(still, bodies, floor, self._um, self._modality, self._crop_px(still) + CENTRED)
         found = [
             Found(
                 measure(outline),
@@ -189,9 +190,9 @@ class FieldSegmenter(Segmenter):
             cv2.fillPoly(everything, [_scaled(body.outline, still)], 1)
         cells = [(f.item.x / still.step, f.item.y / still.step) for f in found if not (f.debris or f.faint)]
         for region, level in held:
-            if not any(region.spans(x, y) for x, y in cells):
+            if not region.spans_any(cells):
                 continue
-            rest += beside(region, finder.strength, level, everything, still.step, self._um * still.step)
+            rest += beside(region, finder.shown.strength, level, everything, still.step, self._um * still.step)
         for outline in rest:
             x, y, width, height = cv2.boundingRect(outline)
             if max(width, height) * still.step * self._um < SPECK_UM:
@@ -223,10 +224,14 @@ class FieldSegmenter(Segmenter):
 
     def _show_crops(self, still: Still, centres: list[tuple[float, float]]) -> None:
         """Make the light that the crops around `centres` are cut from."""
-        half = int(self._geometry.width_um / self._um / 2 / still.step) + 4
+        half = self._crop_px(still)
         for x, y in centres:
             column, row = int(x) // still.step, int(y) // still.step
             still.shown(column - half, row - half, column + half + 1, row + half + 1)
+
+    def _crop_px(self, still: Still) -> int:
+        """How far a crop reaches from its middle, in coarse pixels."""
+        return int(self._geometry.width_um / self._um / 2 / still.step) + 2
 
     # ---- judging -----------------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class Lobes:
         summits = distance == cv2.dilate(distance, square(reach))
         summits &= distance >= LOWEST * greatest
         distance, summits = distance[1:-1, 1:-1], summits[1:-1, 1:-1]
-        ys, xs = np.nonzero(summits)
+        ys, xs = np.divmod(np.flatnonzero(summits), summits.shape[1])
         radius = distance[ys, xs]
         kept: list[int] = []
         at = list(zip(xs.tolist(), ys.tolist(), strict=True))

@@ -8,19 +8,18 @@ is how well the parts look like cells: round, of the usual size, with both flank
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import cast
 
 import cv2
 import numpy as np
 
-from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
 from hspc_live.stages.discs import filled, fits
 from hspc_live.stages.foreground import Mask, Outline, contours, square
 from hspc_live.stages.lobes import Lobes
-from hspc_live.stages.piece import Lengths, Piece, large
+from hspc_live.stages.piece import Lengths, Piece, Shown, large
 
 MORE = 1.3  # area, in that of the image's cells, from which a piece is parted by other ways, too
 LESS = 0.8  # the same, of what is as far from a disc as `BENT_ALONE`: small touching cells, if discs fill `CLEAR`
@@ -40,24 +39,19 @@ LONG, THIN = 2.0, 0.55  # of a fibre: length in usual diameters, half its width 
 
 
 class Parter:
-    """Parts the pieces of one picture by what they show (`strength`, coarse) and by their form.
+    """Parts the pieces of one picture by what they show and by their form.
 
-    `side` tells how far a piece is only bright (1) or only dark (-1), `lopsided` how far a cell by itself may be so;
-    `level` what a piece shows (`piece.own_level`).
+    `lopsided` tells how far a cell by itself may be only bright or only dark (`piece.Shown.side`).
     """
 
     def __init__(
         self,
-        strength: Light,
-        side: Callable[[Piece], float],
-        level: Callable[[Piece], float],
+        shown: Shown,
         lopsided: float,
         lengths: Lengths,
         modality: Modality,
     ) -> None:
-        self._strength = strength
-        self._side = side
-        self._level = level
+        self._shown = shown
         self._lopsided = lopsided
         self._lengths = lengths
         self._modality = modality
@@ -79,8 +73,8 @@ class Parter:
         best = self._parts(piece, lobes)
         if large_or_bent:
             if self._roundness(best, whole, usual) < ROUND:
-                bar = PARTING * self._level(piece)
-                above = (self._strength[piece.here] > bar).view(np.uint8) & piece.mask
+                bar = PARTING * self._shown.level(piece)
+                above = (self._shown.strength[piece.here] > bar).view(np.uint8) & piece.mask
                 clear = self._filled(cast("Mask", cv2.morphologyEx(above, cv2.MORPH_CLOSE, square(3))))
                 others = []
                 if clear.any():
@@ -159,7 +153,7 @@ class Parter:
         total = max(cv2.countNonZero(whole), 1)
         score = -SPARING * (len(parts) - 1)
         for part in parts:
-            if abs(self._side(part)) < HALF:
+            if abs(self._shown.side(part)) < HALF:
                 inside = self._in_disc.get(part)
                 if inside is None:  # a way is held against others more than once
                     inside = self._in_disc[part] = filled(part.mask)
@@ -171,7 +165,7 @@ class Parter:
     def _join_flanks(self, lobes: Lobes, piece: Piece) -> None:
         """Join lobes that are the bright and the dark flank of one cell, once for each."""
         masks = {i: lobes.mask(i) for i in lobes.roots}
-        sides = {i: self._side(replace(piece, mask=mask)) for i, mask in masks.items()}
+        sides = {i: self._shown.side(replace(piece, mask=mask)) for i, mask in masks.items()}
         bright, dark = (
             [i for i, side in sides.items() if side > self._lopsided],
             [i for i, side in sides.items() if side < -self._lopsided],

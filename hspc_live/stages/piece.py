@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -83,12 +83,15 @@ class Piece:
     @property
     def here(self) -> tuple[slice, slice]:
         """Its box in the picture."""
-        return np.s_[self.y : self.y + self.mask.shape[0], self.x : self.x + self.mask.shape[1]]
-
-    def spans(self, x: float, y: float) -> bool:
-        """Whether a place in the picture lies in its box."""
         height, width = self.mask.shape
-        return bool(self.x <= x < self.x + width and self.y <= y < self.y + height)
+        x, y = self.x, self.y
+        return slice(y, y + height), slice(x, x + width)
+
+    def spans_any(self, places: Iterable[tuple[float, float]]) -> bool:
+        """Whether some place (x, y) in the picture lies in its box."""
+        left, top = self.x, self.y
+        right, low = left + self.mask.shape[1], top + self.mask.shape[0]
+        return any(left <= x < right and top <= y < low for x, y in places)
 
     def cut(self, other: Piece) -> Mask:
         """What of its mask lies in another's box, which may reach beyond its own."""
@@ -119,6 +122,46 @@ class Piece:
             return Piece.of(self.outline)
         outline = max(healed_outlines(self.mask, lengths.heal_px), key=cv2.contourArea)
         return Piece.of(outline, None, (self.x, self.y))
+
+
+class Shown:
+    """What the pieces of one picture show, each looked at once.
+
+    `strength` is how much of an object each pixel shows, `amplitude` how far it is brighter or darker than the field,
+    which tells in DIC; both at coarse scale, made wherever a piece lies.
+    """
+
+    def __init__(self, strength: Light, amplitude: Light, modality: Modality) -> None:
+        self.strength = strength
+        self._amplitude = amplitude
+        self._modality = modality
+        self._sides: dict[Piece, float] = {}
+        self._levels: dict[Piece, float] = {}
+        self._bends: dict[Piece, bool] = {}
+
+    def side(self, piece: Piece) -> float:
+        """In DIC, brighter or darker than the field: 1 (all of it) to -1; 0 in brightfield."""
+        if self._modality is Modality.BRIGHTFIELD:
+            return 0.0
+        side = self._sides.get(piece)
+        if side is None:
+            mean, rms = mean_and_rms(self._amplitude[piece.here], piece.mask)
+            side = self._sides[piece] = mean / max(rms, 1e-9)
+        return side
+
+    def level(self, piece: Piece) -> float:
+        """What it shows (`own_level`)."""
+        level = self._levels.get(piece)
+        if level is None:
+            level = self._levels[piece] = own_level(piece.mask, self.strength[piece.here])
+        return level
+
+    def bent(self, piece: Piece) -> bool:
+        """`Piece.bent`."""
+        bent = self._bends.get(piece)
+        if bent is None:
+            bent = self._bends[piece] = piece.bent
+        return bent
 
 
 def large(mask: Mask, lengths: Lengths) -> list[Outline]:

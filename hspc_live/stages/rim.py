@@ -10,7 +10,7 @@ with what it shows. Nothing here has levels to jump between: a little more light
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -34,29 +34,36 @@ SIGMA_UM = 0.2  # smoothing of the picture: less than its resolution, so edges s
 ALONG_UM = 0.6  # smoothing along the outline, as a standard deviation
 PRIOR = 0.05  # weight of the outline's mean offset, where nothing shows
 
+NO_MAP: Any = None  # for `cv2.remap`: x and y lie in one array
+
 Complex = NDArray[np.complex128]
 Real = NDArray[np.float32]
 
 
-def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, modality: Modality) -> list[Outline]:
+def draw(
+    still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, modality: Modality, crop_px: int = 0
+) -> list[Outline]:
     """The outlines of `bodies` at full scale, (n, 1, 2) int32 of (x, y), each a body's outermost own pixels.
 
     What shows less than `floor` counts is no edge. The light around the bodies is made in `still` on the way, as far as
-    measuring their sharpness needs it. An outline of a body that reaches beyond the picture runs along its border.
+    measuring their sharpness needs it, and `crop_px` coarse pixels around the middle. An outline of a body that reaches
+    beyond the picture runs along its border.
     """
     if not bodies:
         return []
     step = still.step
-    lines, normals = _smooth_lines([body.outline.astype(np.float64) * step + (step - 1) / 2 for body in bodies])
+    lines, normals = _smooth_lines([body.outline for body in bodies], step)
     offsets = np.arange(-INWARD_UM, OUTWARD_UM + STEP_UM / 2, STEP_UM) / um_per_px
-    x, y = (
-        (line[:, :, None] + normal[:, :, None] * offsets).astype(np.float32)
-        for line, normal in ((lines.real, normals.real), (lines.imag, normals.imag))
-    )
-    profiles = np.empty(x.shape, np.float32)
-    strange = np.zeros(x.shape, bool)
+    # places on the normals of all outlines, from the inside outwards: whatever is done along normals is then done to
+    # long rows
+    places = (lines + normals * offsets[:, None, None]).astype(np.complex64)
+    profiles = np.empty(places.shape, np.float32)
+    strange = np.zeros(places.shape, bool)
     margin = int(np.ceil((OUTWARD_UM + 2 * RIM_UM) / um_per_px / step)) + 1
     boxes = np.array([cv2.boundingRect(body.outline) for body in bodies])
+    corners = np.maximum(boxes[:, :2] - margin, 0).astype(np.float32).view(np.complex64)
+    places -= corners * np.complex64(step)
+    maps = places.view(np.float32).reshape(*places.shape, 2)
     beside = _beside(boxes, margin)
     owner = np.zeros(still.coarse.shape, np.uint16)
     for number, body in enumerate(bodies, start=1):
@@ -65,18 +72,17 @@ def draw(still: Still, bodies: Sequence[Body], floor: float, um_per_px: float, m
     for i, (left, top, width, height) in enumerate(boxes.tolist()):
         x0, y0 = max(0, left - margin), max(0, top - margin)
         x1, y1 = left + width + margin, top + height + margin
+        x, y = left + width // 2, top + height // 2
+        still.shown(min(x0, x - crop_px), min(y0, y - crop_px), max(x1, x + crop_px), max(y1, y + crop_px))
         light = still.shown(x0, y0, x1, y1)
         blurred = cv2.GaussianBlur(light, (0, 0), SIGMA_UM / um_per_px, borderType=cv2.BORDER_REPLICATE)
         # beyond the picture nothing shows: there an outline ends
-        profiles[i] = cv2.remap(
-            blurred, x[i] - x0 * step, y[i] - y0 * step, cv2.INTER_LINEAR, borderValue=(still.grey,)
-        )
+        cv2.remap(blurred, maps[:, i], NO_MAP, cv2.INTER_LINEAR, profiles[:, i], borderValue=(still.grey,))
         near = owner[y0:y1, x0:x1]
         if beside[i] and np.any((near > 0) & (near != i + 1)):
-            to_coarse = np.float32(1 / step), np.float32((step - 1) / 2 / step)
-            columns, rows = (axis[i] * to_coarse[0] - to_coarse[1] for axis in (x, y))
-            whose = cv2.remap(near, columns - x0, rows - y0, cv2.INTER_NEAREST)
-            strange[i] = (whose > 0) & (whose != i + 1)
+            coarse = maps[:, i] * np.float32(1 / step) - np.float32((step - 1) / 2 / step)
+            whose = cv2.remap(near, coarse, NO_MAP, cv2.INTER_NEAREST)
+            strange[:, i] = (whose > 0) & (whose != i + 1)
     profiles -= np.float32(still.grey)
     level = np.array([body.level for body in bodies], np.float32)
     offset, weight = _edges(profiles, strange, np.maximum(floor, SHARE * level), level, modality)
@@ -98,10 +104,14 @@ def _beside(boxes: NDArray[np.intp], margin: int) -> NDArray[np.bool_]:
     return cast("NDArray[np.bool_]", near.sum(axis=1) > 1)
 
 
-def _smooth_lines(outlines: list[NDArray[np.float64]]) -> tuple[Complex, Complex]:
-    """The low harmonics of closed outlines (x + iy), and the outward normals on them, both (n, `POINTS`)."""
+def _smooth_lines(outlines: list[Outline], step: int) -> tuple[Complex, Complex]:
+    """The low harmonics of closed outlines (x + iy), and the outward normals on them, both (n, `POINTS`).
+
+    The outlines are those of coarse pixels, of `step` of the camera's; the lines are in pixels of the camera.
+    """
     # one after the other as one long line: what leads from one to the next is never asked for
-    closed = np.concatenate([part for outline in outlines for part in (outline, outline[:1])]).view(complex)[:, 0, 0]
+    closed = np.concatenate([part for outline in outlines for part in (outline, outline[:1])]).astype(np.float64)
+    closed = (closed * step + (step - 1) / 2).view(complex)[:, 0, 0]
     ends = np.cumsum([len(outline) + 1 for outline in outlines]) - 1
     along = np.concatenate(([0.0], np.cumsum(np.abs(np.diff(closed)))))
     begin = along[np.concatenate(([0], ends[:-1] + 1))][:, None]
@@ -118,25 +128,26 @@ def _edges(
 ) -> tuple[Real, Real]:
     """Where the edge lies on each normal, µm outwards of the line, and the weight it has, both (n, `POINTS`).
 
-    `profiles` (n, `POINTS`, places) are the light around 0; where `strange` it belongs to another body. `least` (n,) is
+    `profiles` (places, n, `POINTS`) are the light around 0; where `strange` it belongs to another body. `least` (n,) is
     what an edge has to show, `level` (n,) what the body does.
     """
     shown = np.abs(profiles)
     if modality is Modality.BRIGHTFIELD:  # as `body.strength_of`, along the normals
         bright = np.where(2 * profiles >= _highest(shown, HALO_UM), profiles, 0)
         shown = np.maximum(bright, -profiles)
-    shown[strange] = 0
+    if strange.any():
+        shown[strange] = 0
     ridge = _highest(shown, REACH_UM)
-    over = shown - np.maximum(_rise(shown, modality) * ridge, least[:, None, None])
-    places = shown.shape[2]
-    inside = over >= 0
-    last = places - 1 - np.argmax(inside[:, :, ::-1], axis=2)
-    here, there, height = (
-        np.take_along_axis(values, at[:, :, None], axis=2)[:, :, 0]
-        for values, at in ((over, last), (over, np.minimum(last + 1, places - 1)), (ridge, last))
-    )
+    over = shown - np.maximum(_rise(shown, modality) * ridge, least[:, None])
+    count = len(shown)
+    number = np.arange(1, count + 1, dtype=np.uint8)[:, None, None]
+    last = (number * (over >= 0)).max(axis=0).astype(np.intp) - 1  # -1 where there is none
+    normals = np.arange(last.size).reshape(last.shape)
+    at = np.maximum(last, 0) * last.size + normals
+    after = np.where(last + 1 < count, at + last.size, at)
+    here, there, height = over.take(at), over.take(after), ridge.take(at)
     beyond = np.where(there < 0, here / np.maximum(here - there, 1e-9), 0)
-    weight = np.where(inside.any(axis=2), np.minimum(height / level[:, None], 2) ** 2, 0)
+    weight = np.where(last >= 0, np.minimum(height / level[:, None], 2) ** 2, 0)
     return (last + beyond) * STEP_UM - INWARD_UM, weight
 
 
@@ -149,27 +160,23 @@ def _rise(shown: Real, modality: Modality) -> Real | float:
     """
     if modality is Modality.DIC:
         return HALF
-    inner = shown[:, :, : round(0.5 / STEP_UM)].mean(axis=(1, 2))
-    crest = shown.max(axis=2).mean(axis=1)
+    inner = shown[: round(0.5 / STEP_UM)].mean(axis=(0, 2))
+    crest = shown.max(axis=0).mean(axis=1)
     full = np.clip(inner / np.maximum(crest, 1e-9), 0, 1)
-    return cast("Real", np.minimum(1 - (1 - HALF) * full, 0.95)[:, None, None])
+    return cast("Real", np.minimum(1 - (1 - HALF) * full, 0.95)[:, None])
 
 
 def _highest(values: Real, reach_um: float) -> Real:
-    """The highest of `values` (n, points, places) within reach along each normal."""
+    """The highest of `values` (places, n, points) within reach along each normal."""
     width = 2 * round(reach_um / STEP_UM) + 1
-    flat = values.reshape(-1, values.shape[2])
-    return cast("Light", cv2.dilate(flat, np.ones((1, width), np.uint8))).reshape(values.shape)
+    flat = values.reshape(len(values), -1)
+    return cast("Light", cv2.dilate(flat, np.ones((width, 1), np.uint8))).reshape(values.shape)
 
 
 def _smoothed(offset: Real, weight: Real, spacing_um: NDArray[np.float64]) -> NDArray[np.float64]:
     """`offset` (n, `POINTS`) averaged along its closed line, each place by its `weight`."""
-    frequency = 2 * np.pi * np.fft.fftfreq(POINTS) * (ALONG_UM / spacing_um[:, None])
-    kernel = np.exp(-0.5 * frequency**2)
-
-    def around(values: Real) -> NDArray[np.float64]:
-        return np.asarray(np.fft.ifft(np.fft.fft(values) * kernel).real)
-
-    mean = (weight * offset).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
-    smooth = (around(weight * offset) + PRIOR * mean) / (np.maximum(around(weight), 0) + PRIOR)
-    return np.asarray(smooth)
+    frequency = 2 * np.pi * np.fft.rfftfreq(POINTS) * (ALONG_UM / spacing_um[:, None])
+    both = np.stack((weight * offset, weight))
+    mean = both[0].sum(axis=1, keepdims=True) / np.maximum(both[1].sum(axis=1, keepdims=True), 1e-9)
+    sums, weights = np.fft.irfft(np.fft.rfft(both) * np.exp(-0.5 * frequency**2), POINTS)
+    return np.asarray((sums + PRIOR * mean) / (np.maximum(weights, 0) + PRIOR))

@@ -205,8 +205,7 @@ class Segmenter:
         """One row of `OBJECT_DTYPE`."""
         height, width = item.mask.shape
         seen = pixels[item.y0 : item.y0 + height, item.x0 : item.x0 + width]
-        mean = cv2.norm(seen, cv2.NORM_L1, item.mask) / item.area
-        sd = math.sqrt(max(0.0, cv2.norm(seen, cv2.NORM_L2SQR, item.mask) / item.area - mean * mean))
+        mean, sd = cv2.meanStdDev(seen, mask=item.mask)
         box = (item.x0, item.y0, item.x0 + width, item.y0 + height)
         sharp = sharpness(light, box, self._um, noise_sd)
         diameter = 2.0 * math.sqrt(item.area / math.pi) * self._um
@@ -223,8 +222,8 @@ class Segmenter:
             item.area * self._um**2,
             diameter,
             item.deformation,
-            mean,
-            sd,
+            mean[0, 0],
+            sd[0, 0],
             sharp,
             *box,
             int(reject),

@@ -35,8 +35,8 @@ class Still:
     `coarse` is the image less its empty field around 0, float32, averaged over `step` × `step` camera pixels (its last
     row and column repeat the image's edge where that does not fill them); `noise_sd` is its noise. `light` (height,
     width) float32 is the same at full scale around `grey`, mid-grey, as crops are cut from (`core.crop.light_of`); it
-    is made only where it is asked for (`shown`), and undefined elsewhere. `field` is the illumination at coarse scale,
-    `mean` its mean. All in counts.
+    is made only where it is asked for (`shown`), and undefined elsewhere: `made` is 1 at the coarse pixels where it is.
+    `field` is the illumination at coarse scale, `mean` its mean. All in counts.
     """
 
     coarse: Light
@@ -47,6 +47,7 @@ class Still:
     pixels: Pixels
     field: Light
     mean: float
+    made: NDArray[np.uint8]
 
     def lamp(self, x: int, y: int) -> float:
         """The illumination at a coarse pixel as a share of its mean, at least a quarter; 1 where all is black."""
@@ -71,12 +72,17 @@ class Still:
         x0, y0, x1, y1 = max(0, x0), max(0, y0), min(columns, x1), min(rows, y1)
         step = self.step
         here = np.s_[y0 * step : y1 * step, x0 * step : x1 * step]
-        light = self.light[here]
-        field = self.field[y0:y1, x0:x1] - np.float32(self.grey)
-        if step > 1:
-            size = ((x1 - x0) * step, (y1 - y0) * step)
-            field = cast("Light", cv2.resize(field, size, interpolation=cv2.INTER_LINEAR))
-        cv2.subtract(self.pixels[here], field[: light.shape[0], : light.shape[1]], light, dtype=cv2.CV_32F)
+        light, made = self.light[here], self.made[y0:y1, x0:x1]
+        if cv2.countNonZero(made) < made.size:
+            made.fill(1)
+            # and the pixels around it, which its outermost are interpolated with
+            left, top = max(0, x0 - 1), max(0, y0 - 1)
+            field = self.field[top : y1 + 1, left : x1 + 1] - np.float32(self.grey)
+            if step > 1:
+                size = (field.shape[1] * step, field.shape[0] * step)
+                field = cast("Light", cv2.resize(field, size, interpolation=cv2.INTER_LINEAR))
+            field = field[(y0 - top) * step :, (x0 - left) * step :]
+            cv2.subtract(self.pixels[here], field[: light.shape[0], : light.shape[1]], light, dtype=cv2.CV_32F)
         return light
 
 
@@ -110,8 +116,8 @@ def still_of(pixels: Pixels, um_per_px: float, memory: Memory) -> Still:
     field, coarse = memory.of("field", small.shape), memory.of("coarse", small.shape)
     cv2.resize(blocks, size, field, interpolation=cv2.INTER_LINEAR)
     cv2.subtract(small, field, coarse, dtype=cv2.CV_32F)
-    light = memory.of("light", pixels.shape)
-    return Still(coarse, step, noise, light, mid_grey(pixels.dtype), pixels, field, float(blocks.mean()))
+    light, made = memory.of("light", pixels.shape), np.zeros(small.shape, np.uint8)
+    return Still(coarse, step, noise, light, mid_grey(pixels.dtype), pixels, field, float(blocks.mean()), made)
 
 
 def noise_sd(light: Pixels | Light) -> float:
