@@ -26,16 +26,19 @@ from hspc_live.stages.piece import (
     Lengths,
     Piece,
     Shown,
+    healed,
     large,
     large_with_holes,
     mean_and_rms,
     strength_of,
     weighted_median,
 )
+from hspc_live.stages.sheet import sheets
 from hspc_live.stages.still import Memory, Still
 
 SHARE = 0.25  # of an object's level (`piece.own_level`): what shows less is not of it
 RISING = 1.5  # by how much the bar is raised at a time
+END = 1.1  # a bar raised by less leads nowhere
 SHOWN = 1 / 3  # share of what an outline encloses that shows something; a fringe around nothing is no body
 FULL = 0.8  # the same where the outline is bent, and may run around a void among cells
 CROWD = 3.0  # area of a piece, in those of the image's cells, that gaps are bridged no more
@@ -94,10 +97,15 @@ class Finder:
         self.shown = Shown(memory.of("strength", light.shape), self._amplitude, modality)
         self._parter = Parter(self.shown, LOPSIDED, lengths, modality)
 
-    def pieces(self, region: Piece, bar: float) -> list[Piece]:
-        """What one region falls into, each piece a body or touching ones; all in it shows `bar`."""
-        self._look_at(region)
-        return self._resolved(region, bar)
+    def pieces(self, regions: list[Piece], bar: float) -> list[list[Piece]]:
+        """What each region falls into, each piece a body or touching ones; all in them shows `bar`."""
+        for region in regions:
+            self._look_at(region)
+        raised = [self._raised(region, bar) for region in regions]
+        # most regions hold one body and are looked at under one bar
+        higher = [(region, above) for region, above in zip(regions, raised, strict=True) if above > END * bar]
+        inner = dict(zip((region for region, _ in higher), self._above(higher), strict=True))
+        return [self._resolved(one, bar, above, inner.get(one)) for one, above in zip(regions, raised, strict=True)]
 
     def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
         """The bodies that the pieces of a whole picture are made of, touching ones parted; the faint ones last."""
@@ -118,14 +126,16 @@ class Finder:
         for piece, several, level, shown in zip(pieces, bent, levels, even, strict=True):
             if shown < faint:
                 if not self._is_shadow(piece):
-                    pale.append(piece.healed(self._lengths))
+                    pale.append(piece)
                 continue
             inner = [piece]
             if several and piece.area > CROWD * usual > 0:  # bridging may have joined neighbours
-                inner = self._above(piece, SHARE * level, self._lengths.open) or inner
+                inner = self._above([(piece, SHARE * level)], self._lengths.open)[0] or inner
             for one in inner:
                 parts = self._parter.parted(one, usual) if self.shown.bent(one) and not is_thin(one, usual) else []
-                found += parts or [one.healed(self._lengths)]
+                found += parts or [one]
+        whole = healed(found + pale, self._lengths)
+        found, pale = whole[: len(found)], whole[len(found) :]
         if any(piece.touching for piece in found):  # the two flanks of a cell may have been taken for touching ones
             found = self._rejoined(found)
         return [self._weigh(one) for one in found] + [replace(self._weigh(one), faint=True) for one in pale]
@@ -143,44 +153,54 @@ class Finder:
                 weights += [levels[i] * size for size in parts]
         return weighted_median(sizes, weights)
 
-    def _resolved(self, piece: Piece, bar: float) -> list[Piece]:
+    def _raised(self, piece: Piece, bar: float) -> float:
+        """The bar under which a piece is looked at next, `bar` being the one before; 0 if it can be no body."""
         if piece.area < self._lengths.smallest_px:
-            return []
+            return 0.0
         level = self.shown.level(piece)
         if level < self._least * self._lamp_at(piece):
-            return []
+            return 0.0
         wanted = SHARE * level
         # one step at a time where there may be several: a faint one next to a bright one is gone at the latter's bar
-        above = min(wanted, max(RISING * bar, wanted / 4)) if self.shown.bent(piece) else wanted
-        while above > 1.1 * bar:
-            inner = self._rejoined(self._above(piece, above), piece)
+        return min(wanted, max(RISING * bar, wanted / 4)) if self.shown.bent(piece) else wanted
+
+    def _resolved(
+        self, piece: Piece, bar: float, above: float | None = None, first: list[Piece] | None = None
+    ) -> list[Piece]:
+        """What a piece falls into; `above` is its `_raised` bar, `first` what lies above that, where it is known."""
+        above = self._raised(piece, bar) if above is None else above
+        if not above:
+            return []
+        while above > END * bar:
+            inner = self._rejoined(self._above([(piece, above)])[0] if first is None else first, piece)
             # only flanks of what is no flank itself: the bar was too high, the object is broken up
             if any(not self._is_flank(one) for one in inner) or (inner and self._is_flank(piece)):
                 return [smaller for one in inner for smaller in self._resolved(one, above)]
-            above = math.sqrt(above * bar)
+            above, first = math.sqrt(above * bar), None
         if piece.area >= SHOWN * cv2.contourArea(piece.outline):
             return [piece]
         # a ring or a net around nothing: no body, but it may be made of some
-        return [smaller for one in self._above(piece, RISING * bar) for smaller in self._resolved(one, RISING * bar)]
+        inner = self._above([(piece, RISING * bar)])[0]
+        return [smaller for one in inner for smaller in self._resolved(one, RISING * bar)]
 
-    def _above(self, piece: Piece, bar: float, bridge: Mask | None = None) -> list[Piece]:
-        """What of a piece lies above `bar`, gaps bridged, holes filled and spikes taken off."""
-        margin = self._lengths.bridge_px
-        height, width = piece.mask.shape
-        wide = np.zeros((height + 2 * margin, width + 2 * margin), np.uint8)
-        clear = wide[margin:-margin, margin:-margin]
-        np.bitwise_and((self.shown.strength[piece.here] > bar).view(np.uint8), piece.mask, out=clear)
-        closed = cast(
-            "Mask", cv2.morphologyEx(wide, cv2.MORPH_CLOSE, self._lengths.bridge if bridge is None else bridge)
-        )
-        for outline in large_with_holes(closed, self._lengths):
-            whole = Piece.of(outline)
-            shown = cv2.countNonZero(whole.mask & closed[whole.here])
-            if shown >= FULL * whole.area or (shown >= SHOWN * whole.area and not whole.bent):
-                closed[whole.here] |= whole.mask
-        opened = cast("Mask", cv2.morphologyEx(closed, cv2.MORPH_OPEN, self._lengths.open))
-        opened = opened[margin:-margin, margin:-margin]
-        return [Piece.of(outline, opened, (piece.x, piece.y)) for outline in large(opened, self._lengths)]
+    def _above(self, several: list[tuple[Piece, float]], bridge: Mask | None = None) -> list[list[Piece]]:
+        """What of each of some pieces lies above its bar, gaps bridged, holes filled and spikes taken off."""
+        shows = [(self.shown.strength[piece.here] > bar).view(np.uint8) & piece.mask for piece, bar in several]
+        bridge = self._lengths.bridge if bridge is None else bridge
+        found: list[list[Piece]] = [[] for _ in several]
+        for sheet in sheets(shows, self._lengths.bridge_px):
+            closed = cast("Mask", cv2.morphologyEx(sheet.mask, cv2.MORPH_CLOSE, bridge))
+            for outline in large_with_holes(closed, self._lengths):
+                whole = Piece.of(outline)
+                shown = cv2.countNonZero(whole.mask & closed[whole.here])
+                if shown >= FULL * whole.area or (shown >= SHOWN * whole.area and not whole.bent):
+                    closed[whole.here] |= whole.mask
+            opened = cast("Mask", cv2.morphologyEx(closed, cv2.MORPH_OPEN, self._lengths.open))
+            for outline in large(opened, self._lengths):
+                i, (x, y) = sheet.owner(outline)
+                piece, _ = several[i]
+                found[i].append(Piece.of(outline, opened, (piece.x - x, piece.y - y)))
+        return found
 
     def _rejoined(self, pieces: list[Piece], whole: Piece | None = None) -> list[Piece]:
         """The pieces, the bright and the dark flank of one cell joined: what of `whole` lies in the hull of both."""

@@ -154,14 +154,15 @@ class FieldSegmenter(Segmenter):
         pieces: list[Piece] = []
         held: list[tuple[Piece, float]] = []
         rest: list[Outline] = []
-        for outline in regions:
-            region = Piece.of(outline, shows) if cv2.contourArea(outline) >= lengths.smallest_px else None
-            inside = [] if region is None else finder.pieces(region, bar)
+        large = [outline for outline in regions if cv2.contourArea(outline) >= lengths.smallest_px]
+        wholes = [Piece.of(outline, shows) for outline in large]
+        for outline, region, inside in zip(large, wholes, finder.pieces(wholes, bar), strict=True):
             pieces += inside
-            if region is not None and inside:
+            if inside:
                 held.append((region, max(finder.shown.level(piece) for piece in inside)))
             else:
                 rest.append(outline)
+        rest += regions[len(large) :]
         bodies = finder.bodies(pieces)
         bodies.sort(key=lambda body: (not body.faint, cv2.contourArea(body.outline)), reverse=True)
         over_cap = max(0, len(bodies) - self._settings.max_objects)

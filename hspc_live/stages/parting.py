@@ -85,7 +85,7 @@ class Parter:
                 best = self._roundest((best, *others, *self._in_discs(piece, whole, usual)), whole, usual)
         if len(best) > 1:  # of a clump a part may be one again
             best = [smaller for part in best for smaller in self._divided(part, usual)]
-        return [replace(part.healed(self._lengths), touching=True) for part in best] if len(best) > 1 else []
+        return [replace(part, touching=True) for part in best] if len(best) > 1 else []
 
     def at_necks(self, piece: Piece) -> list[Piece]:
         """What a piece falls into at its necks, whatever the usual size; itself if it has none."""

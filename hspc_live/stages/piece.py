@@ -15,7 +15,8 @@ from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
 from hspc_live.stages.foreground import BRIDGE_UM, HALO_UM, Mask, Outline, contours, square
 from hspc_live.stages.segment import SUSPECT
-from hspc_live.stages.shape import healed_outlines, paste
+from hspc_live.stages.shape import disc, paste
+from hspc_live.stages.sheet import sheets
 
 SMOOTHING_PX = 0.85  # of the coarse picture, before anything is looked for
 BENT = 0.9  # solidity below which an object may be touching cells
@@ -70,7 +71,9 @@ class Piece:
     touching: bool = False
 
     @staticmethod
-    def of(outline: Outline, within: Mask | None = None, corner: tuple[int, int] = (0, 0)) -> Piece:
+    def of(
+        outline: Outline, within: Mask | None = None, corner: tuple[int, int] = (0, 0), touching: bool = False
+    ) -> Piece:
         """What lies in `outline`, and of it what `within` holds, if given; both have their origin at `corner`."""
         x, y, width, height = cv2.boundingRect(outline)
         mask = np.zeros((height, width), np.uint8)
@@ -78,7 +81,7 @@ class Piece:
         if within is not None:
             mask &= within[y : y + height, x : x + width]
         moved = outline + np.array(corner, np.int32) if corner != (0, 0) else outline
-        return Piece(x + corner[0], y + corner[1], mask, moved)
+        return Piece(x + corner[0], y + corner[1], mask, moved, touching)
 
     @property
     def here(self) -> tuple[slice, slice]:
@@ -112,16 +115,6 @@ class Piece:
         area, perimeter = cv2.contourArea(hull), cv2.arcLength(hull, True)
         deformation = 1.0 - 2.0 * math.sqrt(math.pi * area) / perimeter if perimeter > 0 else 0.0
         return deformation > SUSPECT or cv2.contourArea(self.outline) < BENT * area
-
-    def healed(self, lengths: Lengths) -> Piece:
-        """One cell with its bites filled: where its outline runs along the shear axis, a smooth cell shows none.
-
-        A disc as wide as this would fill the neck between two cells; it is for what is parted already.
-        """
-        if cv2.contourArea(self.outline) > SMOOTH * cv2.contourArea(cv2.convexHull(self.outline)):
-            return Piece.of(self.outline)
-        outline = max(healed_outlines(self.mask, lengths.heal_px), key=cv2.contourArea)
-        return Piece.of(outline, None, (self.x, self.y))
 
 
 class Shown:
@@ -162,6 +155,30 @@ class Shown:
         if bent is None:
             bent = self._bends[piece] = piece.bent
         return bent
+
+
+def healed(pieces: Sequence[Piece], lengths: Lengths) -> list[Piece]:
+    """Single cells with their bites filled: where its outline runs along the shear axis, a smooth cell shows none.
+
+    A disc as wide as this would fill the neck between two cells; it is for what is parted already.
+    """
+    bitten = [
+        piece
+        for piece in pieces
+        if cv2.contourArea(piece.outline) <= SMOOTH * cv2.contourArea(cv2.convexHull(piece.outline))
+    ]
+    reach = lengths.heal_px // 2
+    filled: dict[Piece, tuple[Outline, tuple[int, int]]] = {}
+    for sheet in sheets([piece.mask for piece in bitten], 2 * reach + 1):
+        closed = cast("Mask", cv2.morphologyEx(sheet.mask, cv2.MORPH_CLOSE, disc(reach)))
+        for outline in sorted(contours(closed, every_pixel=False), key=cv2.contourArea, reverse=True):
+            i, (x, y) = sheet.owner(outline)
+            filled.setdefault(bitten[i], (outline, (bitten[i].x - x, bitten[i].y - y)))  # the largest of each
+    return [
+        Piece.of(outline, None, corner, piece.touching)
+        for piece in pieces
+        for outline, corner in (filled.get(piece, (piece.outline, (0, 0))),)
+    ]
 
 
 def large(mask: Mask, lengths: Lengths) -> list[Outline]:

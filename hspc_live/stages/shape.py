@@ -53,7 +53,7 @@ def within(outline: Outline, other: Outline) -> bool:
 
 
 @cache
-def _disc(reach: int) -> Mask:
+def disc(reach: int) -> Mask:
     """A structuring element: a disc of radius `reach`."""
     along = np.arange(-reach, reach + 1)
     return (along[:, None] ** 2 + along**2 <= reach**2).astype(np.uint8)
@@ -65,19 +65,13 @@ def healed(mask: Mask, width_px: int) -> Mask:
     Trimming takes bites out of an outline where it runs along the shear axis; a disc fills them, and leaves the neck
     between two cells open.
     """
-    closed = np.zeros_like(mask)
-    cv2.drawContours(closed, healed_outlines(mask, width_px), -1, 1, cv2.FILLED)
-    return closed
-
-
-def healed_outlines(mask: Mask, width_px: int) -> list[Outline]:
-    """The outlines of what `healed` makes of `mask`, their corners."""
     reach = width_px // 2
     margin = reach + 1  # so that closing adds nothing outside the mask's box
     padded = cv2.copyMakeBorder(mask, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(0,))
-    closed = cast("Mask", cv2.morphologyEx(padded, cv2.MORPH_CLOSE, _disc(reach)))
-    corner = np.array([margin, margin], np.int32)
-    return [outline - corner for outline in contours(closed, every_pixel=False)]
+    outlines = contours(cast("Mask", cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc(reach))), every_pixel=False)
+    closed = np.zeros_like(mask)
+    cv2.drawContours(closed, outlines, -1, 1, cv2.FILLED, offset=(-margin, -margin))
+    return closed
 
 
 def measure(outline: Outline) -> Object:

@@ -179,9 +179,11 @@ def _quadratic(rows: int, columns: int) -> NDArray[np.float64]:
 
 
 def _block_mean(image: Light, blocks: tuple[int, int]) -> Light:
-    # whole-number factors are quick, so most of the way goes by one; the up to three pixels beyond it are left out
+    # halving is quick, so most of the way goes by that; the up to three pixels beyond it are left out
     height, width = image.shape
     if min(height, width) >= 4:
-        inside = image[: height // 4 * 4, : width // 4 * 4]
-        image = cast("Light", cv2.resize(inside, (width // 4, height // 4), interpolation=cv2.INTER_AREA))
+        image = image[: height // 4 * 4, : width // 4 * 4]
+        for part in (2, 4):
+            size = (width // 4 * 4 // part, height // 4 * 4 // part)
+            image = cast("Light", cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     return cast("Light", cv2.resize(image, blocks, interpolation=cv2.INTER_AREA))
