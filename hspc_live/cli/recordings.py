@@ -1,4 +1,4 @@
-"""inspect: what a recording holds."""
+"""inspect: what a recording holds; recover: a whole file out of what a crash left."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hspc_live.cli.output import emit, latency_rows, screen
 from hspc_live.cli.tables import counted, facts, ledgers, plain, yes_no
 from hspc_live.core.errors import DataLoss
 from hspc_live.recording.inspect import summarise
+from hspc_live.recording.rescue import rescue
 
 KINDS = {
     "hspc": "HSPC Live, a flow",
@@ -40,6 +41,29 @@ def inspect(
             screen.print(ledgers(summary["ledger"], "Ledgers"))
     if summary["loss"]:
         raise DataLoss(f"{recording}: {summary['loss']}")
+
+
+def recover(
+    recording: Annotated[Path, typer.Argument(help="A recording of a flow that a crash or a full disk has left.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="New file. Default: beside the recording, NAME_recovered."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Save every acknowledged row of a recording that was not closed into a new file that other programs open, too."""
+    target = out if out is not None else recording.with_name(f"{recording.stem}_recovered{recording.suffix}")
+    saved = rescue(recording, target)
+    result = {"recording": str(recording), "recovered": str(saved.path)}
+    if as_json:
+        emit({**result, "rows": saved.rows, "unreadable": saved.unreadable})
+    else:
+        rows = [("frames", saved.rows.get("frames", 0)), ("objects seen in them", saved.rows.get("views", 0))]
+        rows += [(f"cannot be read: {plain(name)}", count) for name, count in saved.unreadable.items()]
+        screen.print(facts([("file", str(saved.path)), *((name, str(count)) for name, count in rows)]))
+    if saved.unreadable:
+        lost = counted({plain(name): count for name, count in saved.unreadable.items()})
+        raise DataLoss(f"{recording}: rows that cannot be read: {lost}; the rest is in {saved.path}")
 
 
 def _rows(found: Mapping[str, Any], quick: bool) -> Iterator[tuple[str, str]]:
