@@ -51,6 +51,7 @@ class ChamberDevices:
     camera: SnapCamera
     clock: Clock
     truth: Callable[[], ChamberTruth] | None
+    slip: Callable[[float, float], None] | None = None  # of the simulated table, for fault plans
 
 
 def build_chamber_devices(settings: ChamberRunSettings) -> ChamberDevices:
@@ -60,7 +61,7 @@ def build_chamber_devices(settings: ChamberRunSettings) -> ChamberDevices:
             clock: Clock = VirtualClock(NS_PER_S) if rig.time == "virtual" else HostClock()
             world = ChamberWorld(rig.twin, clock)
             camera = SimulatedChamberCamera(world)
-            return ChamberDevices(SimulatedStage(world), camera, clock, camera.truth)
+            return ChamberDevices(SimulatedStage(world), camera, clock, camera.truth, world.slip)
         case TwinMicroManager(twin=twin), MicroManagerStageSettings() as stage:
             return _twin_by_micromanager(twin, stage, settings)
         case MicroManagerSnapSettings() as real, MicroManagerStageSettings() as stage:
@@ -89,6 +90,7 @@ def _twin_by_micromanager(
         MicroManagerSnapCamera(films, settings.rig, session, clock),
         clock,
         world.truth,
+        world.slip,
     )
 
 
@@ -157,7 +159,8 @@ def build_chamber(
     stage, camera = devices.stage, devices.camera
     if injector is not None:
         engine = FaultyEngine(engine, injector)
-        stage, camera = FaultyStage(stage, injector), FaultySnapCamera(camera, injector)
+        stage = stage if devices.slip is None else FaultyStage(stage, injector, devices.slip)
+        camera = FaultySnapCamera(camera, injector)
     source = LiveFields(stage, camera, settings)
     return ChamberParts(source, engine, _geometry(card), sinks, devices.clock), devices
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,6 +61,12 @@ class ChamberWorld:
             state = self.stage.command(self._states[-1], x_um, y_um, self._clock.now_ns())
             self._states.append(state)
             return self.stage.arrives_ns(state)
+
+    def slip(self, x_um: float, y_um: float) -> None:
+        """The table slips by so much more, with the move that was made last."""
+        with self._moving:
+            state = self._states[-1]
+            self._states[-1] = replace(state, slip_um=(state.slip_um[0] + x_um, state.slip_um[1] + y_um))
 
     def halt(self) -> None:
         """Stop the table where it is, and wake who waits for its arrival."""

@@ -75,9 +75,9 @@ def run_chamber(
     with FieldProgress() as listen, control_socket() as control:
         if isinstance(settings.calibration, MeasuredAffine):
             listen("chamber", "opening", "measuring first how the camera lies over the stage")
-        heard = listen if injector is None else filling(listen, injector, recording_path(settings, out))
-        whole = ChamberRun(parts, settings, revisit=revisit, listen=heard, control=control)
-        report = asyncio.run(whole.run())
+        with filling(listen, injector, recording_path(settings, out)) as heard:
+            whole = ChamberRun(parts, settings, revisit=revisit, listen=heard, control=control)
+            report = asyncio.run(whole.run())
     about = {"run": run, "name": settings.name, "pipeline_id": chamber_pipeline_id(settings, card)}
     summary: dict[str, Any] = {**about, **report.summary, "warnings": remarks}
     if faults is not None:

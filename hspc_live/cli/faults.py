@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,12 @@ def chamber_injector(plan: FaultPlan, counted: Counter[str]) -> Injector:
     return Injector(plan, lambda: time.monotonic() - began, lambda fault, _: counted.update([fault]))
 
 
-def filling(listen: Listener, injector: Injector, recording: Path | None) -> Listener:
-    """`listen`, and at every word look whether the disk of the recording is to be full now."""
-    if recording is None:
-        return listen
+@contextmanager
+def filling(listen: Listener, injector: Injector | None, recording: Path | None) -> Iterator[Listener]:
+    """`listen`, and at every word look whether the disk of the recording is to be full now; afterwards it is not."""
+    if injector is None or recording is None:
+        yield listen
+        return
     disk = FullDisk(injector, recording)
 
     def heard(role: str, kind: str, text: str) -> None:
@@ -67,7 +70,10 @@ def filling(listen: Listener, injector: Injector, recording: Path | None) -> Lis
             disk.turn()
         listen(role, kind, text)
 
-    return heard
+    try:
+        yield heard
+    finally:
+        disk.empty()
 
 
 def chamber_observed(summary: Mapping[str, Any]) -> dict[str, Any]:

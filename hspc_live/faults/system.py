@@ -75,6 +75,7 @@ class FullDisk:
     def __init__(self, injector: Injector, path: Path) -> None:
         self._injector = injector
         self._path = path
+        self._before: tuple[int, int] | None = None  # the limits that were in force
 
     def turn(self) -> None:
         """Called again and again."""
@@ -82,9 +83,17 @@ class FullDisk:
             import resource  # not on every system; a plan with this fault is refused there
 
             size = self._path.stat().st_size + fault.left_kb * 1024
-            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            self._before = self._before or limits
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
             self._injector.done(fault, f"{fault.left_kb} kB are left")
+
+    def empty(self) -> None:
+        """There is room again, for whatever else this process has to write."""
+        if self._before is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 
 
 class Calendar:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hspc_live.core.errors import SettingsError
-from hspc_live.settings.chamber_run import ChamberRunSettings, SimulatedRig
+from hspc_live.settings.chamber_run import ChamberRunSettings, SimulatedRig, TwinMicroManager
 from hspc_live.settings.devices import NoSorter, SimulatedCamera, SimulatedSorter
 from hspc_live.settings.faults import (
     Bubble,
@@ -78,12 +78,13 @@ def check_faults(plan: FaultPlan, settings: RunSettings, *, live: bool, recordin
 
 def check_chamber_faults(plan: FaultPlan, settings: ChamberRunSettings, *, recording: bool) -> None:
     """Raises SettingsError for what cannot be in a chamber run."""
-    if not isinstance(settings.camera, SimulatedRig) and not plan.real_devices:
+    simulated = isinstance(settings.camera, SimulatedRig | TwinMicroManager)
+    if not simulated and not plan.real_devices:
         raise SettingsError(
             "a fault plan with a stage that is not simulated: it would move where nobody expects it. Use the simulated "
             "rig, or say `real_devices: true` in the plan"
         )
-    _refuse(plan, _chamber_problems(plan, recording=recording))
+    _refuse(plan, _chamber_problems(plan, simulated=simulated, recording=recording))
 
 
 def _refuse(plan: FaultPlan, problems: Iterator[tuple[int, str]]) -> None:
@@ -108,13 +109,15 @@ def _flow_problems(plan: FaultPlan, settings: RunSettings, *, live: bool, record
             yield place, "a recording's frames have their order: only a live camera can lose it"
 
 
-def _chamber_problems(plan: FaultPlan, *, recording: bool) -> Iterator[tuple[int, str]]:
+def _chamber_problems(plan: FaultPlan, *, simulated: bool, recording: bool) -> Iterator[tuple[int, str]]:
     for place, fault in enumerate(plan.faults):
         if not isinstance(fault, CHAMBER):
             yield (
                 place,
                 "a chamber run cannot do that; it knows slip, disk_full, corrupt, delay, disconnect and engine's",
             )
+        elif isinstance(fault, StageSlip) and not simulated:
+            yield place, "only the table of the simulated rig slips on demand"
         elif (why := _anywhere(fault, recording=recording)) is not None:
             yield place, why
 

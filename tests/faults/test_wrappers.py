@@ -179,19 +179,18 @@ def test_a_dead_wire_is_said_and_nothing_goes_over_it():
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_slipped_stage_believes_to_be_where_it_was_sent():
+def test_a_slipped_table_is_not_where_its_stage_says():
     steady = TwinStageSettings(slip_chance=0, backlash_um=0, drift_um_per_min=0, ringing_um=0)
     twin = TwinChamberSettings(height_px=64, width_px=128, width_mm=0.1, height_mm=0.1, stage=steady)
     world = ChamberWorld(twin, VirtualClock(SECOND))
-    plain = SimulatedStage(world)
     injector, counted = made({"kind": "slip", "at_frame": 1, "x_um": 7.0, "y_um": -2.0})
-    stage = FaultyStage(plain, injector)
+    stage = FaultyStage(SimulatedStage(world), injector, world.slip)
     stage.open()
-    for move, truly in enumerate([(100.0, 50.0), (107.0, 48.0)]):
-        stage.move_to(StageTarget(move, 100.0, 50.0))
+    for move, off in enumerate([(0.0, 0.0), (7.0, -2.0), (7.0, -2.0)]):
+        stage.move_to(StageTarget(move, 100.0 + move, 50.0))
         receipt = stage.wait(10.0)
-        assert receipt is not None and (receipt.x_um, receipt.y_um) == pytest.approx((100.0, 50.0))
-        there = plain.position()
-        assert (there.x_um, there.y_um) == pytest.approx(truly)
+        assert receipt is not None and (receipt.x_um, receipt.y_um) == pytest.approx((100.0 + move, 50.0))
+        world.expose(world.channels[0], None)
+        assert tuple(world.truth().stage_error_um(world.now_ns())) == pytest.approx(off, abs=0.06)
     assert counted == {"slip": 1}
     stage.close()
