@@ -11,16 +11,18 @@ from typing import assert_never
 from hspc_drivers.chamber_world import ChamberWorld
 from hspc_drivers.micromanager_adapters import module
 from hspc_drivers.micromanager_core import CoreSession
+from hspc_drivers.micromanager_focus import MicroManagerFocus
 from hspc_drivers.micromanager_snap import MicroManagerSnapCamera
 from hspc_drivers.micromanager_stage import MicroManagerStage
 from hspc_drivers.simulated_chamber_camera import SimulatedChamberCamera
+from hspc_drivers.simulated_focus import SimulatedFocus
 from hspc_drivers.simulated_stage import SimulatedStage
 from hspc_live.core.chamber import GLOW
 from hspc_live.core.clock import NS_PER_S, Clock, HostClock, VirtualClock
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import ModelError, SettingsError
 from hspc_live.core.identity import pipeline_id
-from hspc_live.core.protocols import Engine, SnapCamera, Stage
+from hspc_live.core.protocols import Engine, Focus, SnapCamera, Stage
 from hspc_live.faults.camera import FaultySnapCamera
 from hspc_live.faults.engine import FaultyEngine
 from hspc_live.faults.schedule import Injector
@@ -32,6 +34,8 @@ from hspc_live.processes.chamber_source import LiveFields
 from hspc_live.processes.chamber_values import ChamberParts
 from hspc_live.settings.chamber_run import ChamberRunSettings, MountedStage, SimulatedRig, TwinMicroManager
 from hspc_live.settings.chamber_twin import TwinChamberSettings
+from hspc_live.settings.focus import MicroManagerFocus as FocusSettings
+from hspc_live.settings.focus import MountedFocus
 from hspc_live.settings.micromanager import MicroManagerSnapCamera as MicroManagerSnapSettings
 from hspc_live.settings.micromanager import MicroManagerStage as MicroManagerStageSettings
 from hspc_live.settings.schema import ModelEngine, NullEngine
@@ -45,12 +49,16 @@ from hspc_models.open_engine import open_proven
 
 @dataclass(frozen=True, slots=True)
 class ChamberDevices:
-    """Stage and camera, not yet open, the clock that they go by, and the truth about what they film, where known."""
+    """Stage, camera and focus drive, not yet open, and the clock that they go by.
+
+    `focus` is None where it is not motorised; `truth` tells what they really film, None where nobody knows.
+    """
 
     stage: Stage
     camera: SnapCamera
     clock: Clock
     truth: Callable[[], ChamberTruth] | None
+    focus: Focus | None = None
     slip: Callable[[float, float], None] | None = None  # of the simulated table, for fault plans
 
 
@@ -61,8 +69,9 @@ def build_chamber_devices(settings: ChamberRunSettings) -> ChamberDevices:
             clock: Clock = VirtualClock(NS_PER_S) if rig.time == "virtual" else HostClock()
             world = ChamberWorld(rig.twin, clock)
             camera = SimulatedChamberCamera(world)
-            return ChamberDevices(SimulatedStage(world), camera, clock, camera.truth, world.slip)
-        case TwinMicroManager(twin=twin), MicroManagerStageSettings() as stage:
+            focus = SimulatedFocus(settings.focus, world) if isinstance(settings.focus, MountedFocus) else None
+            return ChamberDevices(SimulatedStage(world), camera, clock, camera.truth, focus, world.slip)
+                    case TwinMicroManager(twin=twin), MicroManagerStageSettings() as stage:
             return _twin_by_micromanager(twin, stage, settings)
         case MicroManagerSnapSettings() as real, MicroManagerStageSettings() as stage:
             clock, session = HostClock(), CoreSession(real.core)
@@ -71,6 +80,7 @@ def build_chamber_devices(settings: ChamberRunSettings) -> ChamberDevices:
                 MicroManagerSnapCamera(real, settings.rig, session, clock),
                 clock,
                 None,
+                _focus(settings, session),
             )
         case camera, stage:  # the settings' check has said so before, with file and line
             raise SettingsError(f"stage.kind: {stage.kind!r} does not carry a camera of kind {camera.kind!r}")
@@ -90,8 +100,13 @@ def _twin_by_micromanager(
         MicroManagerSnapCamera(films, settings.rig, session, clock),
         clock,
         world.truth,
+        _focus(settings, session),
         world.slip,
     )
+
+
+def _focus(settings: ChamberRunSettings, session: CoreSession) -> Focus | None:
+    return MicroManagerFocus(settings.focus, session) if isinstance(settings.focus, FocusSettings) else None
 
 
 def chamber_card(settings: ChamberRunSettings) -> Card | None:

@@ -43,6 +43,8 @@ def devices(settings: RunSettings | ChamberRunSettings) -> tuple[dict[str, Any],
         pair = build_chamber_devices(settings)
         _try("camera", pair.camera.open, pair.camera.close, found, problems)
         _try("stage", pair.stage.open, pair.stage.close, found, problems)
+        if pair.focus is not None:
+            _try("focus", pair.focus.open, pair.focus.close, found, problems)
         return found, problems
     camera = build_camera(settings, clock, None)
     _try("camera", camera.open, camera.close, found, problems)

@@ -1,4 +1,4 @@
-"""The simulated chamber rig: one table, one camera, one clock. Stage and camera drivers share it.
+"""The simulated chamber rig: one table, one focus drive, one camera, one clock. Their drivers share it.
 
 On a running clock, moves and exposures take their time. On a `VirtualClock`, waiting moves the clock instead, so a run
 over many fields costs no more than its rendering, and repeats exactly.
@@ -7,6 +7,7 @@ over many fields costs no more than its rendering, and repeats exactly.
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 import time
 from dataclasses import replace
@@ -37,6 +38,7 @@ class ChamberWorld:
         self._twin = ChamberTwin(settings)
         self.stage = StageModel(settings.stage, settings.seed, self._start_ns)
         self._states = [self.stage.at_rest()]
+        self._focus = (0.0, 0.0, clock.now_ns())  # from, to (µm), begun
         self._exposures: list[tuple[float, ...]] = []  # rows of EXPOSURE_DTYPE
         self._moving = threading.Lock()  # the list of moves
         self._exposing = threading.Lock()  # the camera and its renderer
@@ -67,6 +69,33 @@ class ChamberWorld:
         with self._moving:
             state = self._states[-1]
             self._states[-1] = replace(state, slip_um=(state.slip_um[0] + x_um, state.slip_um[1] + y_um))
+
+    def focus(self, z_um: float) -> None:
+        """Set out for a height now, from wherever the focus drive is. Raises ValueError for one it does not reach."""
+        low, high = self.settings.stage.z_limits_um
+        if not low <= z_um <= high:  # written so that NaN is refused
+            raise ValueError(f"z_um = {z_um:g} is out of the focus drive's travel, {low:g} to {high:g} µm")
+        with self._moving:
+            now_ns = self._clock.now_ns()
+            self._focus = (self._height(now_ns), z_um, now_ns)
+
+    def height(self) -> tuple[float, bool]:
+        """What the focus drive's encoder says now, µm, and whether it is on its way."""
+        with self._moving:
+            now_ns = self._clock.now_ns()
+            z_um, step = self._height(now_ns), self.settings.stage.z_resolution_um
+            return round(z_um / step) * step, z_um != self._focus[1]
+
+    def wait_for_focus(self) -> None:
+        """Let the time pass that the focus drive still needs."""
+        with self._moving:
+            start_um, end_um, begun_ns = self._focus
+        self._wait_until(begun_ns + round(abs(end_um - start_um) / self.settings.stage.z_speed_um_s * NS_PER_S) + 1)
+
+    def _height(self, at_ns: int) -> float:
+        start_um, end_um, begun_ns = self._focus
+        way_um = (at_ns - begun_ns) / NS_PER_S * self.settings.stage.z_speed_um_s
+        return end_um if way_um >= abs(end_um - start_um) else start_um + math.copysign(way_um, end_um - start_um)
 
     def halt(self) -> None:
         """Stop the table where it is, and wake who waits for its arrival."""
@@ -117,6 +146,8 @@ class ChamberWorld:
             x_um, y_um = self.stage.true(self._state(captured_ns), captured_ns)
             swept_um = float(np.linalg.norm(np.ptp(places, axis=0)))
             number = len(self._exposures)
+            with self._moving:
+                z_um = self._height(captured_ns)
             pixels = self._twin.render(
                 x_um,
                 y_um,
@@ -125,10 +156,11 @@ class ChamberWorld:
                 exposure_ms=length_ms,
                 number=number,
                 sweep_um=self._sweep(places - (x_um, y_um), swept_um),
+                z_um=z_um,
             )
             reported = self.stage.reported(self._state(captured_ns), captured_ns)
             kind = self.channels.index(channel)
-            row = (number, kind, captured_ns, length_ms, x_um, y_um, *reported, swept_um)
+            row = (number, kind, captured_ns, length_ms, x_um, y_um, z_um, *reported, swept_um)
             self._exposures.append(row)
             self._wait_until(close_ns + round(self.settings.readout_ms * NS_PER_MS))
             return Frame(number, captured_ns, self._clock.now_ns(), pixels)

@@ -19,8 +19,8 @@ from hspc_live.core.errors import DeviceError
 from hspc_live.core.values import Pixels
 from hspc_live.settings.micromanager import MicroManagerCore, PropertyValue
 
-DEMO_CAMERA, DEMO_STAGE = "Camera", "XY"
-DEMO_DEVICES = (("DHub", "DHub"), (DEMO_CAMERA, "DCam"), (DEMO_STAGE, "DXYStage"), ("Z", "DStage"))
+DEMO_CAMERA, DEMO_STAGE, DEMO_FOCUS = "Camera", "XY", "Z"
+DEMO_DEVICES = (("DHub", "DHub"), (DEMO_CAMERA, "DCam"), (DEMO_STAGE, "DXYStage"), (DEMO_FOCUS, "DStage"))
 NUMBER, RECEIVED = "ImageNumber", "TimeReceivedByCore"
 """Tags of a frame: how many the camera had inserted before it, and the computer's local time when the core had it."""
 
@@ -120,7 +120,7 @@ class CoreSession:
                 load_device(core, adapter_folder(self._settings), label, "DemoCamera", name)
             core.setCameraDevice(DEMO_CAMERA)
             core.setXYStageDevice(DEMO_STAGE)
-            core.setFocusDevice("Z")
+            core.setFocusDevice(DEMO_FOCUS)
 
     def _load_config(self, core: Any, config: Path) -> None:
         if not config.is_file():

@@ -64,6 +64,7 @@ class MicroManagerStage:
             (soft.y_min_um + back, soft.y_max_um),
             self._settings.resolution_um,
             model,
+            self._label,
         )
 
     def move_to(self, target: StageTarget) -> None:

@@ -1,4 +1,4 @@
-"""The digital twin's chamber as devices of a Micro-Manager core: a camera that films where the core's XY stage stands.
+"""The digital twin's chamber as devices of a Micro-Manager core: a camera that films where the core's stages stand.
 
 pymmcore-plus lets devices be written in Python. With these a run goes the whole way that it goes on a microscope
 (settings, core, stage and camera drivers), and what it finds can still be scored against the truth. Import it only
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from pymmcore_plus.experimental.unicore import CameraDevice, XYStageDevice
+from pymmcore_plus.experimental.unicore import CameraDevice, StageDevice, XYStageDevice
 
 from hspc_drivers.chamber_world import ChamberWorld
-from hspc_drivers.micromanager_core import DEMO_CAMERA, DEMO_STAGE
+from hspc_drivers.micromanager_core import DEMO_CAMERA, DEMO_FOCUS, DEMO_STAGE
 from hspc_live.core.values import CameraInfo
 from hspc_live.settings.chamber_twin import TwinChamberSettings
 from hspc_live.settings.micromanager import MicroManagerChannel, MicroManagerCore, MicroManagerSnapCamera
@@ -100,20 +100,53 @@ class TwinStage(XYStageDevice):
     set_origin_x = set_origin_y = set_origin
 
 
+class TwinFocus(StageDevice):
+    """Moves the twin's plane of focus."""
+
+    def __init__(self, world: ChamberWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    def set_position_um(self, val: float) -> None:
+        """Set out; raises ValueError out of the travel."""
+        self._world.focus(val)
+
+    def get_position_um(self) -> float:
+        """What the encoder says."""
+        return self._world.height()[0]
+
+    def busy(self) -> bool:
+        """Whether it is on its way."""
+        return self._world.height()[1]
+
+    def stop(self) -> None:
+        """Halt."""
+        self._world.focus(self._world.height()[0])
+
+    def home(self) -> None:
+        """Nothing to look for: the twin knows where it is."""
+
+    def set_origin(self) -> None:
+        """Raises NotImplementedError: the twin's heights are those of its truth."""
+        raise NotImplementedError("the twin's focus drive keeps its origin")
+
+
 def twin_core() -> MicroManagerCore:
     """The core that takes Python devices."""
     return MicroManagerCore(backend="pymmcore-plus", buffer_mb=64)
 
 
 def twin_devices(world: ChamberWorld) -> Callable[[Any], None]:
-    """What loads the twin into a fresh core: a camera, a stage, and a configuration group with its channels."""
+    """What loads the twin into a fresh core: a camera, two stages, and a configuration group with its channels."""
 
     def load(core: Any) -> None:
         core.loadPyDevice(DEMO_CAMERA, TwinCamera(world))
         core.loadPyDevice(DEMO_STAGE, TwinStage(world))
+        core.loadPyDevice(DEMO_FOCUS, TwinFocus(world))
         core.initializeAllDevices()
         core.setCameraDevice(DEMO_CAMERA)
         core.setXYStageDevice(DEMO_STAGE)
+        core.setFocusDevice(DEMO_FOCUS)
         for channel in world.channels:
             core.defineConfig(GROUP, channel, DEMO_CAMERA, GROUP, channel)
 

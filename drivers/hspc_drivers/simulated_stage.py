@@ -19,7 +19,7 @@ class SimulatedStage:
         """Switch on; says how far it travels."""
         self._opened = True
         limits = self._world.settings.stage
-        return StageInfo(limits.x_limits_um, limits.y_limits_um, limits.resolution_um, "digital twin")
+        return StageInfo(limits.x_limits_um, limits.y_limits_um, limits.resolution_um, "digital twin", "XY")
 
     def move_to(self, target: StageTarget) -> None:
         """Set out for `target`. Raises DeviceError before anything moves: not finite, out of the travel, not open."""

@@ -20,6 +20,7 @@ from hspc_live.cli import (
     engine,
     evaluate,
     explain,
+    focus,
     keygen,
     learning_curve,
     machine,
@@ -27,6 +28,7 @@ from hspc_live.cli import (
     predict,
     recordings,
     runs,
+    scan,
     sizes,
     stills,
     train,
@@ -47,6 +49,8 @@ app = typer.Typer(
 )
 app.command()(runs.demo)
 app.command()(runs.run)
+app.command()(focus.focus)
+app.command()(scan.scan)
 app.command()(runs.replay)
 app.command()(view.view)
 app.command()(recordings.inspect)

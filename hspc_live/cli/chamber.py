@@ -31,6 +31,7 @@ from hspc_live.report.cell_table import write_cells
 from hspc_live.report.chamber_draw import draw_chamber
 from hspc_live.report.chamber_evidence import RECORDING
 from hspc_live.report.picking_list import UM_DIGITS, write_picking_list
+from hspc_live.report.position_list import write_position_list
 from hspc_live.settings.chamber_run import ChamberRunSettings, MeasuredAffine
 from hspc_live.settings.fault_checks import check_chamber_faults
 from hspc_live.settings.faults import FaultPlan
@@ -187,6 +188,8 @@ def _write(out: Path, report: ChamberReport, summary: dict[str, Any], truth: Cha
     """Picking list, all cells, targets of the fresh places, truth, summary."""
     about = {"run": summary["run"], "name": summary["name"], "decisions_sha256": summary["decisions_sha256"]}
     files = write_picking_list(report.listed, out, about, complete=summary["picking"]["complete"])
+    if label := report.facts.stage.label:  # recordings of an older version do not say it
+        files.append(write_position_list(report.listed, out, label, complete=summary["picking"]["complete"]))
     files.append(write_cells(report.cells, report.listed.classes, out, report.listed.channels))
     try:
         if report.revisited:

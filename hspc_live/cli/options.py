@@ -53,6 +53,8 @@ Affine = Annotated[
     typer.Option(metavar="FILE", help="Chamber: camera against stage, in the file that `calibrate-stage` wrote."),
 ]
 
+Revisit = Annotated[bool, typer.Option("--revisit", help="Chamber: after the scan go back to every listed cell.")]
+
 
 def address(text: str, name: str) -> str:
     """A run's control address as typed for `name`. Raises SettingsError for what can be none."""

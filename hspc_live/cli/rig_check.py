@@ -52,3 +52,6 @@ def _words(info: dict[str, Any]) -> Iterator[str]:
     if "x_limits_um" in info:
         (x0, x1), (y0, y1) = info["x_limits_um"], info["y_limits_um"]
         yield f"may go to x {x0:g} … {x1:g}, y {y0:g} … {y1:g} µm"
+    if "limits_um" in info:
+        low, high = info["limits_um"]
+        yield f"may go to z {low:g} … {high:g} µm"

@@ -19,6 +19,7 @@ from hspc_live.cli.options import (
     Fps,
     Json,
     Out,
+    Revisit,
     Set,
     UmPerPx,
     calibrated,
@@ -90,9 +91,7 @@ def run(
     ] = False,
     out: Out = None,
     affine: Affine = None,
-    revisit: Annotated[
-        bool, typer.Option("--revisit", help="Chamber: after the scan go back to every listed cell.")
-    ] = False,
+    revisit: Revisit = False,
     faults: Faults = None,
     set_: Set = None,
     as_json: Json = False,

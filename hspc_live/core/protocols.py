@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hspc_live.core.values import (
     CameraInfo,
+    FocusInfo,
     Frame,
     Pixels,
     Receipt,
@@ -177,6 +178,30 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Halt and let go; harmless when called twice."""
+        ...
+
+
+class Focus(Protocol):
+    """A motorised focus drive. Larger z lifts the plane of focus, or whatever the drive calls up."""
+
+    def open(self) -> FocusInfo:
+        """Connect and say where it may go; nothing moves. Raises DeviceError."""
+        ...
+
+    def move_to(self, z_um: float) -> float:
+        """Go to `z_um` and return when it stands there, with what it says of itself, µm.
+
+        Raises DeviceError before anything moves where `z_um` is not finite or beyond the limits, or it is not open; and
+        where it does not arrive.
+        """
+        ...
+
+    def position(self) -> float:
+        """Where it says it is, µm. Raises DeviceError if it is not open."""
+        ...
+
+    def close(self) -> None:
+        """Halt and let go; harmless when called twice. It stays where it is."""
         ...
 
 

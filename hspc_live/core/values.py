@@ -235,12 +235,25 @@ class CellRecord:
 
 @dataclass(frozen=True, slots=True)
 class StageInfo:
-    """What a stage promises: travel (low, high) per axis, the smallest step it reports, and its name."""
+    """What a stage promises: travel (low, high) per axis, the smallest step it reports, and its name.
+
+    `label` is what Micro-Manager's configuration calls it; empty where that is not known.
+    """
 
     x_limits_um: tuple[float, float]
     y_limits_um: tuple[float, float]
     resolution_um: float
     model: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FocusInfo:
+    """What a focus drive promises: where it may go (low, high), its name, and its label in Micro-Manager's words."""
+
+    limits_um: tuple[float, float]
+    model: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

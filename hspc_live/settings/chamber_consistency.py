@@ -42,6 +42,9 @@ def _rig(settings: ChamberRunSettings) -> Iterator[Problem]:
     camera, stage = settings.camera, settings.stage
     if isinstance(camera, SimulatedRig) != isinstance(stage, MountedStage):
         yield ("stage", "kind"), f"is {stage.kind!r}, which does not carry a camera of kind {camera.kind!r}"
+    other = {"simulated": "micromanager", "micromanager": "simulated"}[stage.kind]
+    if settings.focus.kind == other:
+        yield ("focus", "kind"), f"is {other!r}, which does not go with a stage of kind {stage.kind!r}"
     if (twin := _twin(settings)) is None:
         return
     films = twin.modality

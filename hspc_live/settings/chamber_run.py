@@ -13,6 +13,7 @@ from hspc_live.settings.base import Section
 from hspc_live.settings.chamber import ChamberSettings
 from hspc_live.settings.chamber_twin import TwinChamberSettings
 from hspc_live.settings.devices import RigSettings
+from hspc_live.settings.focus import Focus, NoFocus
 from hspc_live.settings.micromanager import MicroManagerSnapCamera, MicroManagerStage
 from hspc_live.settings.schema import DeclaredShares, Engine, RecordSettings, TorchEager
 from hspc_live.settings.segment import SegmentSettings
@@ -113,6 +114,7 @@ class ChamberRunSettings(Section):
     rig: RigSettings = RigSettings()
     camera: ChamberCamera = SimulatedRig()
     stage: ChamberStage = MountedStage()
+    focus: Focus = NoFocus()
     calibration: Calibration = MeasuredAffine()
     exposure: ExposureSettings = ExposureSettings()
     segment: SegmentSettings = SegmentSettings()
@@ -129,7 +131,13 @@ class ChamberRunSettings(Section):
         """A section that does not say its kind is of the default kind, as one that is left out altogether."""
         if not isinstance(data, dict):
             return data
-        kinds = {"camera": "simulated", "stage": "simulated", "engine": "torch", "calibration": "measure"}
+        kinds = {
+            "camera": "simulated",
+            "stage": "simulated",
+            "focus": "none",
+            "engine": "torch",
+            "calibration": "measure",
+        }
         return {
             key: {"kind": kinds[key], **value} if key in kinds and isinstance(value, dict) else value
             for key, value in data.items()

@@ -64,6 +64,9 @@ class TwinStageSettings(Section):
     slip_um: float = Field(1.5, ge=0, description="standard deviation of a slip, per axis; slips add up")
     drift_um_per_min: float = Field(0.15, ge=0, description="thermal drift of the table")
     drift_deg: float = Field(30.0, description="its direction")
+    z_limits_um: tuple[float, float] = Field((-100.0, 100.0), description="travel of the focus drive")
+    z_speed_um_s: float = Field(200.0, gt=0)
+    z_resolution_um: float = Field(0.01, gt=0, description="step of its encoder")
     ringing_um: float = Field(2.0, ge=0, description="swing of the table at arrival after a move at full speed")
     ringing_hz: float = Field(28.0, ge=0)
     settle_ms: float = Field(25.0, gt=0, description="time in which the swing falls to 1/e")
@@ -93,7 +96,7 @@ class TwinChamberSettings(TwinScene):
     neighbour_um: float = Field(6.0, gt=0, description="largest gap between such two")
     focus_sd_um: float = Field(0.25, ge=0, description="spread in depth beyond that of the radii")
     focus_offset_um: float = Field(
-        0.0, description="height of the plane of focus over the middle of a mean cell, at (0, 0)"
+        0.0, description="height of the plane of focus over the middle of a mean cell, at (0, 0), the focus drive at 0"
     )
     focus_tilt_um_per_mm: float = Field(0.25, description="tilt of the glass against the plane of focus")
     focus_tilt_deg: float = Field(20.0, description="direction in which the glass rises")

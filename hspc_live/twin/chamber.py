@@ -99,14 +99,16 @@ class ChamberTwin:
         exposure_ms: float | None = None,
         number: int = 0,
         sweep_um: Sequence[tuple[float, float]] = ((0.0, 0.0),),
+        z_um: float = 0.0,
     ) -> Pixels:
         """One exposure with the stage truly at (x_um, y_um), (height, width) uint8 or uint16.
 
         `seconds` is the time since the cells settled, `number` that of the exposure (each has its own noise). While
-        the table moves, `sweep_um` are its places relative to (x_um, y_um) at even times in the exposure.
+        the table moves, `sweep_um` are its places relative to (x_um, y_um) at even times in the exposure. `z_um` is the
+        height of the focus drive.
         """
         nominal_ms = self.exposure_ms(channel)
-        light = self.light(x_um, y_um, seconds, channel=channel, sweep_um=sweep_um)
+        light = self.light(x_um, y_um, seconds, channel=channel, sweep_um=sweep_um, z_um=z_um)
         if exposure_ms is not None:
             light *= np.float32(exposure_ms / nominal_ms)
         return self._sensor.expose(light, generator(self.settings.seed, NOISE, number))
@@ -119,19 +121,21 @@ class ChamberTwin:
         *,
         channel: str = TRANSMITTED,
         sweep_um: Sequence[tuple[float, float]] = ((0.0, 0.0),),
+        z_um: float = 0.0,
     ) -> Image:
         """An exposure before the camera's noise and quantisation: (height, width) float32, in counts, nominal."""
         total = np.zeros_like(self._field) if len(sweep_um) > 1 else None
         for dx, dy in sweep_um:
             stage = np.array([x_um + dx, y_um + dy])
-            light = self._transmitted(stage, seconds) if channel == TRANSMITTED else self._emitted(stage, seconds)
+            shown = self._transmitted if channel == TRANSMITTED else self._emitted
+            light = shown(stage, seconds, z_um)
             if total is None:
                 return light
             total += light / np.float32(len(sweep_um))
         assert total is not None
         return total
 
-    def visible(self, x_um: float, y_um: float, seconds: float = 0.0) -> NDArray[np.void]:
+    def visible(self, x_um: float, y_um: float, seconds: float = 0.0, z_um: float = 0.0) -> NDArray[np.void]:
         """The truth of an exposure: objects whose middle lies in the frame, (n,) of `VISIBLE_DTYPE`, by number."""
         s = self.settings
         numbers, places, spots = self._in_reach(np.array([x_um, y_um]), seconds)
@@ -141,7 +145,7 @@ class ChamberTwin:
         seen["object"] = numbers[inside]
         seen["x_um"], seen["y_um"] = places[inside].T
         seen["x_px"], seen["y_px"] = spots[inside].T
-        seen["defocus_um"] = self._defocus(numbers[inside], places[inside])
+        seen["defocus_um"] = self._defocus(numbers[inside], places[inside], z_um)
         radius = self.settled.rows["diameter_um"][seen["object"]] / 2 / self.view.mean_um_per_px
         edge = np.minimum(spots[inside], size - 1 - spots[inside]).min(axis=1)
         seen["whole"] = edge >= radius
@@ -180,23 +184,23 @@ class ChamberTwin:
         near = ((spots > -reach) & (spots < size + reach)).all(axis=1)
         return numbers[near], places[near], spots[near]
 
-    def _defocus(self, numbers: NDArray[np.intp], places: Points) -> NDArray[np.float64]:
-        s = self.settings
-        return np.asarray(self.settled.rows["depth_um"][numbers] + places @ self._tilt - s.focus_offset_um)
+    def _defocus(self, numbers: NDArray[np.intp], places: Points, z_um: float) -> NDArray[np.float64]:
+        plane_um = self.settings.focus_offset_um + z_um
+        return np.asarray(self.settled.rows["depth_um"][numbers] + places @ self._tilt - plane_um)
 
-    def _transmitted(self, stage_um: Points, seconds: float) -> Image:
+    def _transmitted(self, stage_um: Points, seconds: float, z_um: float) -> Image:
         light = self._field.copy()
         numbers, places, spots = self._in_reach(stage_um, seconds)
         scale = self.view.mean_um_per_px
-        for number, focus, (x_px, y_px) in self._each(numbers, places, spots):
+        for number, focus, (x_px, y_px) in self._each(numbers, places, spots, z_um):
             multiply(light, *place(self._picture(number, focus), x_px, y_px, scale))
         return light
 
-    def _emitted(self, stage_um: Points, seconds: float) -> Image:
+    def _emitted(self, stage_um: Points, seconds: float, z_um: float) -> Image:
         light = np.zeros_like(self._field)
         numbers, places, spots = self._in_reach(stage_um, seconds)
         scale = self.view.mean_um_per_px
-        for number, focus, (x_px, y_px) in self._each(numbers, places, spots):
+        for number, focus, (x_px, y_px) in self._each(numbers, places, spots, z_um):
             if (picture := self._glow(number, focus)) is not None:
                 add(light, *place(picture, x_px, y_px, scale, empty=0.0))
         light *= self._excitation * np.float32(counts_per_electron(self.settings))
@@ -204,10 +208,10 @@ class ChamberTwin:
         return light
 
     def _each(
-        self, numbers: NDArray[np.intp], places: Points, spots: Points
+        self, numbers: NDArray[np.intp], places: Points, spots: Points, z_um: float
     ) -> list[tuple[int, int, tuple[float, float]]]:
         """Number, whole steps of defocus and spot of every object."""
-        focus = np.rint(self._defocus(numbers, places) / FOCUS_STEP_UM).astype(int)
+        focus = np.rint(self._defocus(numbers, places, z_um) / FOCUS_STEP_UM).astype(int)
         return [
             (number, step, (spot[0], spot[1]))
             for number, step, spot in zip(numbers.tolist(), focus.tolist(), spots.tolist(), strict=True)

@@ -36,6 +36,7 @@ EXPOSURE_DTYPE = np.dtype(
         ("exposure_ms", "<f8"),
         ("x_um", "<f8"),  # where the table truly was, mid-exposure
         ("y_um", "<f8"),
+        ("z_um", "<f8"),  # where the focus drive was
         ("reported_x_um", "<f8"),  # what the encoder said then
         ("reported_y_um", "<f8"),
         ("swept_um", "<f8"),  # how far the table moved while the shutter was open
@@ -120,7 +121,8 @@ def tell(twin: ChamberTwin, start_ns: int, end_ns: int, exposures: NDArray[np.vo
     """The whole truth about `exposures` ((m,) of `EXPOSURE_DTYPE`), with paths from `start_ns` to beyond `end_ns`."""
     seen = [np.zeros(0, SEEN_DTYPE)]
     for row in exposures:
-        here = twin.visible(float(row["x_um"]), float(row["y_um"]), (int(row["captured_ns"]) - start_ns) / NS_PER_S)
+        seconds = (int(row["captured_ns"]) - start_ns) / NS_PER_S
+        here = twin.visible(float(row["x_um"]), float(row["y_um"]), seconds, float(row["z_um"]))
         rows = np.zeros(len(here), SEEN_DTYPE)
         rows["exposure"] = row["number"]
         for name in VISIBLE_DTYPE.names or ():

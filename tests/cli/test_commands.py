@@ -34,7 +34,8 @@ def plain(said) -> dict:
 def test_help_names_every_command(hspc_live):
     said = hspc_live("--help")
     assert said.code == 0
-    for command in "demo run replay inspect check schema doctor worker keygen calibrate-delay bench".split():
+    known = "demo run replay scan focus inspect check schema doctor worker keygen calibrate-delay calibrate-stage bench"
+    for command in known.split():
         assert command in said.out
 
 

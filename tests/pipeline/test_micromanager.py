@@ -11,6 +11,7 @@ import pytest
 
 from hspc_live.recording.chamber_reader import open_chamber
 from hspc_live.recording.reader import open_recording
+from hspc_live.report.picking_list import read_picking_list
 from hspc_live.settings.shipped import shipped_config
 
 Start = Callable[..., Any]
@@ -76,16 +77,38 @@ engine: {kind: "null"}
 exposure: {fluorescence: [gfp]}
 sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
 chamber:
-  tiling: {area: {kind: rectangle, x0_um: -90, y0_um: -90, width_um: 180, height_um: 180}}
+  tiling: {area: {kind: circle, x_um: 0, y_um: 0, radius_um: 60}}
   picking: {clear_um: 5}
 """
+
+
+def positions(path: Path) -> list[tuple[str, str, tuple[float, float]]]:
+    """Label, stage and place of a Micro-Manager position list, read as its `PositionList.load` reads it."""
+
+    def told(value: dict[str, Any]) -> Any:
+        inner = value["scalar"] if "scalar" in value else value["array"]
+        if value["type"] != "PROPERTY_MAP":
+            return inner
+        maps = inner if isinstance(inner, list) else [inner]
+        plain = [{key: told(part) for key, part in one.items()} for one in maps]
+        return plain if isinstance(inner, list) else plain[0]
+
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert (document["format"], document["major_version"]) == ("Micro-Manager Property Map", 2)
+    found = []
+    for position in told(document["map"]["StagePositions"]):
+        [device] = [one for one in position["DevicePositions"] if one["Device"] == position["DefaultXYStage"]]
+        x_um, y_um = device["Position_um"]
+        found.append((position["Label"], device["Device"], (x_um, y_um)))
+    return found
 
 
 def test_a_chamber_behind_a_real_core_is_scored_against_the_truth(start: Start, tmp_path: Path) -> None:
     """Core, stage driver, camera driver, channel switching: the twin's cells are found where they truly lie."""
     config = tmp_path / "chamber.yaml"
     config.write_text(CHAMBER)
-    code, said, err = start("run", config, "--revisit", "--out", tmp_path / "out", "--json").end()
+    area = ("--rect", "-90,-90,90,90")
+    code, said, err = start("scan", config, *area, "--revisit", "--out", tmp_path / "out", "--json").end()
     assert code == 0, err
     summary = json.loads(said)
     assert summary["ledger"]["balanced"] and summary["fields"]["planned"] == summary["fields"]["visited"] >= 4
@@ -97,6 +120,10 @@ def test_a_chamber_behind_a_real_core_is_scored_against_the_truth(start: Start, 
         facts = recording.facts
     assert facts.channels == ("transmitted", "gfp") and facts.camera.model == "digital twin"
     assert facts.stage.model == "TwinStage" and "MMCore" in facts.camera.device["core"]
+    listed = read_picking_list(tmp_path / "out/picking_list.csv").picks
+    places = positions(tmp_path / "out/picking_list.pos")
+    assert [place for _, _, place in places] == [(pick.x_um, pick.y_um) for pick in listed]
+    assert {stage for _, stage, _ in places} == {"XY"} and len({label for label, _, _ in places}) == len(listed)
 
 
 def test_camera_against_stage_is_measured_behind_a_real_core_and_given_to_a_run(start: Start, tmp_path: Path) -> None:
