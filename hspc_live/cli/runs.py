@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hspc_live.cli.again import execute_again
 from hspc_live.cli.chamber import run_chamber
 from hspc_live.cli.chamber_replay import replay_chamber
 from hspc_live.cli.execute import Order, Outcome, execute, gate_edits, new_recording
@@ -130,7 +131,14 @@ def run(
             keep_truth=simulated,
             faults=plan,
         )
-        _finish(execute(order, listener), settings, duration or 0.0, f"Run of {settings.name}", out, as_json)
+
+        def keep(outcome: Outcome, into: Path | None) -> None:
+            if out is not None and into is not None:
+                _written(outcome, settings, duration or 0.0, into)
+
+        outcome, last = execute_again(order, listener, keep)
+        shown = None if out is None else last
+        _finish(outcome, settings, duration or 0.0, f"Run of {settings.name}", shown, as_json)
 
 
 def replay(
@@ -257,6 +265,21 @@ def _finish(
     outcome: Outcome, settings: RunSettings, duration: float, title: str, out: Path | None, as_json: bool
 ) -> None:
     """Score, print, draw, write; then end with the run's error, if it has one."""
+    files = _written(outcome, settings, duration, out)
+    summary = outcome.summary
+    if as_json:
+        emit(summary)
+    else:
+        print_summary(summary, title)
+        print_files(files)
+    if outcome.error is not None:
+        raise outcome.error
+    if summary["interrupted"]:
+        raise typer.Exit(130)
+
+
+def _written(outcome: Outcome, settings: RunSettings, duration: float, out: Path | None) -> list[Path]:
+    """Score, draw and write the results into `out`, if they are to be kept."""
     summary = outcome.summary
     summary.update(score(settings, model_card(settings), outcome, duration))
     if "sort" not in summary:
@@ -269,15 +292,7 @@ def _finish(
         files = [path, *_drawn(out, summary)]
         if outcome.recording is not None:
             files.insert(0, outcome.recording)
-    if as_json:
-        emit(summary)
-    else:
-        print_summary(summary, title)
-        print_files(files)
-    if outcome.error is not None:
-        raise outcome.error
-    if summary["interrupted"]:
-        raise typer.Exit(130)
+    return files
 
 
 def _drawn(out: Path, summary: dict[str, Any]) -> list[Path]:

@@ -24,6 +24,7 @@ _NO_VERDICT: tuple[tuple[str, ...], ...] = (
     ("camera",),
     ("sorter",),
     ("door",),
+    ("retry",),
     ("engine", "model"),
     ("pipeline", "workers"),
     ("pipeline", "ring_slots"),

@@ -134,6 +134,18 @@ class PipelineSettings(Section):
     batch_frames: int = Field(8, ge=1, description="replay: views of so many frames form one batch, whatever the speed")
 
 
+class RetrySettings(Section):
+    """What happens after a camera has stalled or was unplugged in mid-run: nothing, unless `times` says so.
+
+    A further run is disarmed, whatever the first one was, and has a recording of its own.
+    """
+
+    times: int = Field(0, ge=0, le=100, description="begin so many further runs, one after the other; 0: none")
+    first_s: float = Field(2.0, ge=0, le=3600, description="wait so long before the first of them")
+    factor: float = Field(2.0, ge=1, le=10, description="and so many times as long before each further one")
+    longest_s: float = Field(60.0, gt=0, le=3600, description="but not longer than this")
+
+
 class RunSettings(Section):
     """A whole run."""
 
@@ -149,6 +161,7 @@ class RunSettings(Section):
     record: RecordSettings = RecordSettings()
     pipeline: PipelineSettings = PipelineSettings()
     door: DoorSettings | None = None
+    retry: RetrySettings = RetrySettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -51,19 +51,25 @@ def test_past_the_rate_that_the_core_holds_every_lost_frame_is_in_the_ledger(sta
     assert balanced(summary) and sum(summary["frames"]["dropped"].values()) > 0
 
 
-def test_a_camera_that_stalls_ends_the_run_in_good_order(start: Start, tmp_path: Path) -> None:
+def test_a_camera_that_stalls_ends_the_run_in_good_order_and_is_tried_again_if_asked(
+    start: Start, tmp_path: Path
+) -> None:
     """Said to give a frame a millisecond, and computing at each for much longer: noticed, what there is kept whole."""
     out = tmp_path / "out"
     code, said, err = start(
         "run", shipped_config("rigs/demo_camera"), "--for", "60s", "--out", out, "--json",
         "--set", "camera.frames_per_s=1000", "--set", "camera.exposure_ms=1", "--set", "camera.stall_periods=5",
         "--set", "camera.properties={PixelType: 16bit, OnCameraCCDXSize: 2048, OnCameraCCDYSize: 2048}",
+        "--set", "retry.times=1", "--set", "retry.first_s=0.1",
     ).end()  # fmt: skip
     assert code == 6 and "no frame for" in err and "trigger" in err
     summary = json.loads(said)
     assert balanced(summary) and "no frame for" in summary["stream_error"]
-    with open_recording(out / "recording.rtdc") as recording:
-        assert recording.loss is None and recording.summary is not None
+    assert [told["out"] for told in summary["tries"]] == [str(out), str(out / "again_1")]
+    for folder in (out, out / "again_1"):
+        assert (folder / "summary.json").exists()
+        with open_recording(folder / "recording.rtdc") as recording:
+            assert recording.loss is None and recording.summary is not None
 
 
 CHAMBER = """
