@@ -71,7 +71,7 @@ def build_chamber_devices(settings: ChamberRunSettings) -> ChamberDevices:
             camera = SimulatedChamberCamera(world)
             focus = SimulatedFocus(settings.focus, world) if isinstance(settings.focus, MountedFocus) else None
             return ChamberDevices(SimulatedStage(world), camera, clock, camera.truth, focus, world.slip)
-                    case TwinMicroManager(twin=twin), MicroManagerStageSettings() as stage:
+        case TwinMicroManager(twin=twin), MicroManagerStageSettings() as stage:
             return _twin_by_micromanager(twin, stage, settings)
         case MicroManagerSnapSettings() as real, MicroManagerStageSettings() as stage:
             clock, session = HostClock(), CoreSession(real.core)
