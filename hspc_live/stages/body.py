@@ -10,9 +10,9 @@ piece itself reaches. Gain, offset and the scale of grey values cancel. Where ex
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -38,7 +38,6 @@ from hspc_live.stages.still import Memory, Still
 
 SHARE = 0.25  # of an object's level (`piece.own_level`): what shows less is not of it
 RISING = 1.5  # by how much the bar is raised at a time
-END = 1.1  # a bar raised by less leads nowhere
 SHOWN = 1 / 3  # share of what an outline encloses that shows something; a fringe around nothing is no body
 FULL = 0.8  # the same where the outline is bent, and may run around a void among cells
 CROWD = 3.0  # area of a piece, in those of the image's cells, that gaps are bridged no more
@@ -48,6 +47,9 @@ TOUCHING = 0.45  # the same of a part of a clump, whose neighbours' light falls 
 ALONE = 0.25  # of what a picture shows in cells by themselves: enough to tell the usual size
 BLACK = 0.45  # share of the light that is missing all through what is no living cell (unstained, it hardly absorbs)
 COMPACT = 0.04  # hull deformation of two flanks that may be one cell
+
+# How a piece is resolved: asks what of a piece lies above a bar, is told that; in the end returns what it falls into.
+Steps: TypeAlias = Generator[tuple[Piece, float], list[Piece], list[Piece]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,11 +103,19 @@ class Finder:
         """What each region falls into, each piece a body or touching ones; all in them shows `bar`."""
         for region in regions:
             self._look_at(region)
-        raised = [self._raised(region, bar) for region in regions]
-        # most regions hold one body and are looked at under one bar
-        higher = [(region, above) for region, above in zip(regions, raised, strict=True) if above > END * bar]
-        inner = dict(zip((region for region, _ in higher), self._above(higher), strict=True))
-        return [self._resolved(one, bar, above, inner.get(one)) for one, above in zip(regions, raised, strict=True)]
+        found: list[list[Piece]] = [[] for _ in regions]
+        running = [(i, self._resolved(region, bar)) for i, region in enumerate(regions)]
+        answers: list[list[Piece] | None] = [None] * len(running)
+        while running:  # all of them a step further at a time
+            waiting, asked = [], []
+            for (i, steps), answer in zip(running, answers, strict=True):
+                try:
+                    asked.append(next(steps) if answer is None else steps.send(answer))
+                    waiting.append((i, steps))
+                except StopIteration as end:
+                    found[i] = end.value
+            running, answers = waiting, [*self._above(asked)]
+        return found
 
     def bodies(self, pieces: Iterable[Piece]) -> list[Body]:
         """The bodies that the pieces of a whole picture are made of, touching ones parted; the faint ones last."""
@@ -153,35 +163,31 @@ class Finder:
                 weights += [levels[i] * size for size in parts]
         return weighted_median(sizes, weights)
 
-    def _raised(self, piece: Piece, bar: float) -> float:
-        """The bar under which a piece is looked at next, `bar` being the one before; 0 if it can be no body."""
+    def _resolved(self, piece: Piece, bar: float) -> Steps:
         if piece.area < self._lengths.smallest_px:
-            return 0.0
+            return []
         level = self.shown.level(piece)
         if level < self._least * self._lamp_at(piece):
-            return 0.0
+            return []
         wanted = SHARE * level
         # one step at a time where there may be several: a faint one next to a bright one is gone at the latter's bar
-        return min(wanted, max(RISING * bar, wanted / 4)) if self.shown.bent(piece) else wanted
-
-    def _resolved(
-        self, piece: Piece, bar: float, above: float | None = None, first: list[Piece] | None = None
-    ) -> list[Piece]:
-        """What a piece falls into; `above` is its `_raised` bar, `first` what lies above that, where it is known."""
-        above = self._raised(piece, bar) if above is None else above
-        if not above:
-            return []
-        while above > END * bar:
-            inner = self._rejoined(self._above([(piece, above)])[0] if first is None else first, piece)
+        above = min(wanted, max(RISING * bar, wanted / 4)) if self.shown.bent(piece) else wanted
+        while above > 1.1 * bar:
+            inner = self._rejoined((yield piece, above), piece)
             # only flanks of what is no flank itself: the bar was too high, the object is broken up
             if any(not self._is_flank(one) for one in inner) or (inner and self._is_flank(piece)):
-                return [smaller for one in inner for smaller in self._resolved(one, above)]
-            above, first = math.sqrt(above * bar), None
+                return (yield from self._all_resolved(inner, above))
+            above = math.sqrt(above * bar)
         if piece.area >= SHOWN * cv2.contourArea(piece.outline):
             return [piece]
         # a ring or a net around nothing: no body, but it may be made of some
-        inner = self._above([(piece, RISING * bar)])[0]
-        return [smaller for one in inner for smaller in self._resolved(one, RISING * bar)]
+        return (yield from self._all_resolved((yield piece, RISING * bar), RISING * bar))
+
+    def _all_resolved(self, pieces: list[Piece], bar: float) -> Steps:
+        found = []
+        for piece in pieces:
+            found += yield from self._resolved(piece, bar)
+        return found
 
     def _above(self, several: list[tuple[Piece, float]], bridge: Mask | None = None) -> list[list[Piece]]:
         """What of each of some pieces lies above its bar, gaps bridged, holes filled and spikes taken off."""

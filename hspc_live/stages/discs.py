@@ -38,13 +38,11 @@ class Discs:
     def parts(self, mask: Mask) -> list[Mask]:
         """`mask` (height, width; 0/1) shared out among the discs, each part of the same size."""
         rows, columns = (np.arange(n) for n in mask.shape)
-        power = (
-            (columns - self.x[:, None])[:, None, :] ** 2
-            + ((rows - self.y[:, None]) ** 2)[:, :, None]
-            - self.squared[:, None, None]
-        )
-        owner = power.argmin(axis=0)
-        return [((owner == i) & (mask > 0)).astype(np.uint8) for i in range(len(self.x))]
+        power = ((columns - self.x[:, None]) ** 2)[:, None, :] + (
+            (rows - self.y[:, None]) ** 2 - self.squared[:, None]
+        )[:, :, None]
+        owner = lowest(power)
+        return [(owner == i).view(np.uint8) & mask for i in range(len(self.x))]
 
 
 def fits(mask: Mask, most: int) -> Iterator[Discs]:

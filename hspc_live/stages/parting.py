@@ -67,7 +67,8 @@ class Parter:
         whole, lobes = self._whole(piece)
         self._join(lobes, piece, usual)
         area = piece.area
-        large_or_bent = area > LESS * usual and (area > MORE * usual or _roundness_alone(whole) < BENT_ALONE)
+        alone = _roundness_alone(whole) if area > LESS * usual else 1.0
+        large_or_bent = area > LESS * usual and (area > MORE * usual or alone < BENT_ALONE)
         if len(lobes.roots) == 1 and not large_or_bent:  # most often
             return []
         best = self._parts(piece, lobes)
@@ -80,9 +81,9 @@ class Parter:
                 if clear.any():
                     others.append(self._parts(piece, self._join(Lobes.of(clear, whole), piece, usual)))
                 if len(best) == 1:  # from one to several only if that is much better, as for discs
-                    bar = _roundness_alone(whole) + _much(piece, usual)
+                    bar = alone + _much(piece, usual)
                     others = [parts for parts in others if self._roundness(parts, whole, 0.0) > bar]
-                best = self._roundest((best, *others, *self._in_discs(piece, whole, usual)), whole, usual)
+                best = self._roundest((best, *others, *self._in_discs(piece, whole, alone, usual)), whole, usual)
         if len(best) > 1:  # of a clump a part may be one again
             best = [smaller for part in best for smaller in self._divided(part, usual)]
         return [replace(part, touching=True) for part in best] if len(best) > 1 else []
@@ -96,7 +97,8 @@ class Parter:
         """A part of a clump, or what it falls into if that is still much more like cells."""
         if part.area < MORE * usual or not part.bent:
             return [part]
-        best = self._roundest(([part], *self._in_discs(part, part.mask, usual)), part.mask, usual)
+        in_discs = self._in_discs(part, part.mask, _roundness_alone(part.mask), usual)
+        best = self._roundest(([part], *in_discs), part.mask, usual)
         return [part] if len(best) == 1 else [smaller for one in best for smaller in self._divided(one, usual)]
 
     def _roundest(self, ways: Iterable[list[Piece]], whole: Mask, usual: float) -> list[Piece]:
@@ -109,9 +111,11 @@ class Parter:
                 best, highest = parts, score
         return best
 
-    def _in_discs(self, piece: Piece, whole: Mask, usual: float) -> Iterator[list[Piece]]:
-        """What a piece falls into if it is filled with two discs, three and so on, where these fill it much better."""
-        alone = _roundness_alone(whole)
+    def _in_discs(self, piece: Piece, whole: Mask, alone: float, usual: float) -> Iterator[list[Piece]]:
+        """What a piece falls into if it is filled with two discs, three and so on, where these fill it much better.
+
+        `alone` is its `_roundness_alone`.
+        """
         most = min(math.ceil(piece.area / usual) + 1, MOST) if usual else AT_MOST
         more = _much(piece, usual)
         if alone + more > BEST:

@@ -74,7 +74,7 @@ def draw(
         x1, y1 = left + width + margin, top + height + margin
         x, y = left + width // 2, top + height // 2
         still.shown(min(x0, x - crop_px), min(y0, y - crop_px), max(x1, x + crop_px), max(y1, y + crop_px))
-        light = still.shown(x0, y0, x1, y1)
+        light = still.light[y0 * step : y1 * step, x0 * step : x1 * step]
         blurred = cv2.GaussianBlur(light, (0, 0), SIGMA_UM / um_per_px, borderType=cv2.BORDER_REPLICATE)
         # beyond the picture nothing shows: there an outline ends
         cv2.remap(blurred, maps[:, i], NO_MAP, cv2.INTER_LINEAR, profiles[:, i], borderValue=(still.grey,))
