@@ -10,6 +10,7 @@ piece itself reaches. Gain, offset and the scale of grey values cancel. Where ex
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
@@ -20,14 +21,13 @@ import numpy as np
 from hspc_live.core.crop import Light
 from hspc_live.core.values import Modality
 from hspc_live.stages.discs import filled
-from hspc_live.stages.foreground import Mask, Outline
+from hspc_live.stages.foreground import Mask, Outline, contours
 from hspc_live.stages.parting import HALF, ROUND, Parter, is_thin
 from hspc_live.stages.piece import (
     Lengths,
     Piece,
     Shown,
     healed,
-    large,
     large_with_holes,
     mean_and_rms,
     strength_of,
@@ -202,10 +202,14 @@ class Finder:
                 if shown >= FULL * whole.area or (shown >= SHOWN * whole.area and not whole.bent):
                     closed[whole.here] |= whole.mask
             opened = cast("Mask", cv2.morphologyEx(closed, cv2.MORPH_OPEN, self._lengths.open))
-            for outline in large(opened, self._lengths):
-                i, (x, y) = sheet.owner(outline)
-                piece, _ = several[i]
-                found[i].append(Piece.of(outline, opened, (piece.x - x, piece.y - y)))
+            outlines = contours(opened, every_pixel=False)
+            owners = [sheet.owner(outline) for outline in outlines]
+            number = Counter(i for i, _ in owners)
+            for outline, (i, (x, y)) in zip(outlines, owners, strict=True):
+                if cv2.contourArea(outline) >= self._lengths.smallest_px:
+                    piece, _ = several[i]
+                    corner = (piece.x - x, piece.y - y)
+                    found[i].append(Piece.of(outline, opened, corner, alone=number[i] == 1))
         return found
 
     def _rejoined(self, pieces: list[Piece], whole: Piece | None = None) -> list[Piece]:

@@ -25,7 +25,7 @@ from hspc_live.stages.body import BLACK, FAINT, Finder
 from hspc_live.stages.company import Doubt, Found, compare, doubts_of
 from hspc_live.stages.exposure import camera_top, frame_alarms
 from hspc_live.stages.foreground import Mask, Outline, contours, square
-from hspc_live.stages.piece import SMOOTHING_PX, Lengths, Piece, level_of, power_of, strength_of, weighted_median
+from hspc_live.stages.piece import SMOOTHING_PX, Lengths, Piece, level_of, power_of, weighted_median
 from hspc_live.stages.rim import draw
 from hspc_live.stages.segment import Segmenter
 from hspc_live.stages.shape import RIM_UM, Object, measure
@@ -142,8 +142,8 @@ class FieldSegmenter(Segmenter):
         power_of(still.coarse, lengths, self._modality, power)
         floor = self._settings.noise_factor * SMOOTHED * still.noise_sd
         # what stays far below what the picture's objects show is none of them, and need not be looked through
-        every_second = strength_of(power[::2, ::2], still.noise_sd)
-        shown = level_of(self._without_black(every_second, light, still), floor)
+        every_second = self._without_black(power[::2, ::2], light, still)
+        shown = level_of(every_second, still.noise_sd, floor)
         bar = max(floor, FAR_BELOW * shown)
         shows = cast("Mask", (power > np.float32(bar**2 + still.noise_sd**2)).view(np.uint8))
         shows = cast("Mask", cv2.morphologyEx(shows, cv2.MORPH_CLOSE, square(lengths.bridge_px)))
@@ -210,18 +210,18 @@ class FieldSegmenter(Segmenter):
             found.append(Found(measure(fine), 0.0, debris=True, faint=faint))
         return found, everything, over_cap
 
-    def _without_black(self, strength: Light, light: Light, still: Still) -> Light:
-        """In brightfield `strength` (of every second row and column) without black dust and its fringe.
+    def _without_black(self, power: Light, light: Light, still: Still) -> Light:
+        """In brightfield `power` (of every second row and column) without black dust and its fringe.
 
         Beside it pale cells would count as nothing.
         """
         if self._modality is Modality.DIC:
-            return strength
+            return power
         black = (light < -BLACK * still.field).astype(np.uint8)
         if not black.any():
-            return strength
+            return power
         wide = 2 * round(FRINGE_UM / self._um / still.step) + 1
-        return np.where(cv2.dilate(black, square(wide))[::2, ::2] > 0, np.float32(0), strength)
+        return np.where(cv2.dilate(black, square(wide))[::2, ::2] > 0, np.float32(0), power)
 
     def _show_crops(self, still: Still, centres: list[tuple[float, float]]) -> None:
         """Make the light that the crops around `centres` are cut from."""

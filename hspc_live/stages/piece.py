@@ -72,14 +72,24 @@ class Piece:
 
     @staticmethod
     def of(
-        outline: Outline, within: Mask | None = None, corner: tuple[int, int] = (0, 0), touching: bool = False
+        outline: Outline,
+        within: Mask | None = None,
+        corner: tuple[int, int] = (0, 0),
+        touching: bool = False,
+        alone: bool = False,
     ) -> Piece:
-        """What lies in `outline`, and of it what `within` holds, if given; both have their origin at `corner`."""
+        """What lies in `outline`, and of it what `within` holds, if given; both have their origin at `corner`.
+
+        `alone`: nothing else of `within` lies in its box.
+        """
         x, y, width, height = cv2.boundingRect(outline)
-        mask = np.zeros((height, width), np.uint8)
-        cv2.fillPoly(mask, [outline], 1, offset=(-x, -y))
-        if within is not None:
-            mask &= within[y : y + height, x : x + width]
+        if within is not None and alone:
+            mask = within[y : y + height, x : x + width].copy()
+        else:
+            mask = np.zeros((height, width), np.uint8)
+            cv2.fillPoly(mask, [outline], 1, offset=(-x, -y))
+            if within is not None:
+                mask &= within[y : y + height, x : x + width]
         moved = outline + np.array(corner, np.int32) if corner != (0, 0) else outline
         return Piece(x + corner[0], y + corner[1], mask, moved, touching)
 
@@ -211,18 +221,18 @@ def power_of(light: Light, lengths: Lengths, modality: Modality, into: Light) ->
     return cast("Light", cv2.GaussianBlur(squared, (3, 3), SMOOTHING_PX, into, borderType=cv2.BORDER_REPLICATE))
 
 
-def strength_of(power: Light, noise_sd: float, into: Light | None = None) -> Light:
-    """How much of an object each pixel shows, ≥ 0: the root of `power_of` less the noise's; made in `into` if given."""
+def strength_of(power: Light, noise_sd: float, into: Light) -> Light:
+    """How much of an object each pixel shows, ≥ 0: the root of `power_of` less the noise's; made in `into`."""
     strength = power - np.float32(noise_sd**2)
     np.maximum(strength, 0, out=strength)
-    return cast("Light", np.sqrt(strength, out=strength if into is None else into))
+    return cast("Light", np.sqrt(strength, out=into))
 
 
-def level_of(strength: Light, floor: float) -> float:
-    """The mean of what shows more than `floor`, each pixel weighted by itself: what the picture's objects show."""
-    _, shown = cv2.threshold(strength, floor, 0, cv2.THRESH_TOZERO)
-    total = cv2.sumElems(shown)[0]
-    return float(cv2.norm(shown, cv2.NORM_L2SQR)) / total if total > 0 else 0.0
+def level_of(power: Light, noise_sd: float, floor: float) -> float:
+    """The mean of the strength above `floor`, each pixel weighted by itself: what the picture's objects show."""
+    shown = power[power > np.float32(floor**2 + noise_sd**2)] - np.float32(noise_sd**2)  # few
+    total = float(np.sqrt(shown).sum(dtype=np.float64))
+    return float(shown.sum(dtype=np.float64)) / total if total > 0 else 0.0
 
 
 def own_level(where: Mask, strength: Light) -> float:
