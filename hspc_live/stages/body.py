@@ -249,7 +249,7 @@ class Finder:
         here = piece.here
         strength_of(self._power[here], self._still.noise_sd, self.shown.strength[here])
         if self._modality is Modality.DIC:
-            self._amplitude[here] = self._still.amplitude(self._light, here)
+            self._still.amplitude(self._light, here, self._amplitude[here])
 
     def _is_flank(self, piece: Piece) -> bool:
         """In DIC half a cell is only bright or only dark."""

@@ -53,7 +53,7 @@ class Still:
         """The illumination at a coarse pixel as a share of its mean, at least a quarter; 1 where all is black."""
         return max(0.25, float(self.field[y, x]) / self.mean) if self.mean > 0 else 1.0
 
-    def amplitude(self, light: Light, here: tuple[slice, slice]) -> Light:
+    def amplitude(self, light: Light, here: tuple[slice, slice], into: Light) -> None:
         """The same as `light`, around 0 at coarse scale, in the square root of the picture, in a box: roots of counts.
 
         The brightness of DIC goes with the square of what the slope of a cell does to the light, so near extinction a
@@ -63,8 +63,7 @@ class Still:
         root = light[here] + lamp
         np.maximum(root, 0, out=root)
         np.sqrt(root, out=root)
-        root -= np.sqrt(lamp, out=lamp)
-        return root
+        np.subtract(root, np.sqrt(lamp, out=lamp), out=into)
 
     def shown(self, x0: int, y0: int, x1: int, y1: int) -> Light:
         """`light` made in a box of coarse pixels, half-open, and returned; what lies beyond the image is left out."""
@@ -163,11 +162,15 @@ def empty_field(seen: Pixels | Light, edge: int, noise: float) -> Light:
     surface = np.linalg.lstsq(weighted @ waves.T, weighted @ mean.ravel(), rcond=1e-6)[0] @ waves
     field = surface.reshape(mean.shape).astype(np.float32)
     rest = (mean - field) * empty
-    local = np.zeros_like(mean)
-    for across in reversed(AROUND):
+    local, unknown = np.zeros_like(mean), np.ones(mean.shape, bool)
+    for across in AROUND:
         weight = cv2.blur(empty, (across, across), borderType=cv2.BORDER_CONSTANT)
         near = cv2.blur(rest, (across, across), borderType=cv2.BORDER_CONSTANT)
-        np.divide(near, weight, out=local, where=weight > 0.5 / across**2)
+        known = weight > 0.5 / across**2
+        np.divide(near, weight, out=local, where=known & unknown)
+        unknown &= ~known
+        if not unknown.any():
+            break
     return field + local
 
 
