@@ -48,3 +48,20 @@ def test_light_is_the_picture_less_its_field_at_any_size():
     assert still.shown(-5, -5, columns + 9, rows + 9).shape == pixels.shape
     assert float(np.abs(still.light - still.grey).max()) < 15
     assert still.grey == 1 << 15
+
+
+@pytest.mark.parametrize("um_per_px", [0.5, 0.25, 0.16])  # one, two and three camera pixels to a coarse one
+def test_light_is_the_same_whichever_boxes_it_is_made_in(um_per_px):
+    rng = np.random.default_rng(4)
+    ys, xs = np.indices((301, 403))
+    pixels = np.clip(np.rint(90 + xs / 5 - ys / 9 + rng.normal(0, 2, xs.shape)), 0, 255).astype(np.uint8)
+    still = still_of(pixels, um_per_px, Memory())
+    rows, columns = still.coarse.shape
+    whole = still.shown(0, 0, columns, rows).copy()
+    for _ in range(5):  # boxes that overlap, so that the edges of some lie in others
+        pieces = still_of(pixels, um_per_px, Memory())
+        for x, y in zip(rng.integers(-9, columns, 40).tolist(), rng.integers(-9, rows, 40).tolist(), strict=True):
+            box = (max(0, x), max(0, y), x + 20, y + 20)
+            light = pieces.shown(*box)
+            there = whole[box[1] * still.step : box[3] * still.step, box[0] * still.step : box[2] * still.step]
+            np.testing.assert_allclose(light, there, atol=1e-4)
