@@ -8,13 +8,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 OUT    ?= out/demo
+SECONDS ?= 60
+SEED   ?= 1
 
-.PHONY: demo test check bench demo-model screens setup clean help
+.PHONY: demo test check soak bench demo-model screens setup clean help
 
 help:
 	@echo "make demo        sort simulated cells for 20 s; pictures and recording in $(OUT)"
 	@echo "make test        run the tests"
 	@echo "make check       lint, types, import contracts"
+	@echo "make soak        the twin under random faults for SECONDS=60, nothing may be lost unsaid"
 	@echo "make bench       measure throughput and latency"
 	@echo "make screens     draw the operator's screens anew, into docs/screens"
 	@echo "make demo-model  train the demonstration model again (about an hour)"
@@ -31,6 +34,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: $(READY)
+	$(BIN)/python tools/soak.py --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(READY)
 	$(BIN)/hspc-live bench pipeline --engine null

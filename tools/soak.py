@@ -2,10 +2,10 @@
 
     python tools/soak.py [--seconds 60] [--seed 1] [--every 60] [--out FOLDER] [--set KEY=VALUE]
 
-The shipped flow rig, with small frames and the null engine, runs armed and recorded; faults of every kind that a run can
-outlive are drawn from the seed. Whenever something has disarmed it, a person (this tool) arms again. Every `--every`
-seconds and at the end: the ledgers balance; no cell was fired twice, and none after its window; the memory and the open
-handles of the run's processes stay as they were after the first half minute. The last line is JSON. Exit 0 if all holds.
+The shipped flow rig, with small frames and the null engine, runs armed and recorded; faults of every kind that a run
+can outlive are drawn from the seed. Whenever something has disarmed it, a person (this tool) arms again. Every
+`--every` seconds and at the end: the ledgers balance; no cell was fired twice, and none after its window; memory and
+open handles of the run's processes stay as they were after half a minute. The last line is JSON. Exit 0 if it holds.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def random_plan(seed: int) -> FaultPlan:
     """Faults of all kinds that a run outlives, at rates drawn from the seed; no more dead workers than are replaced."""
     draw = random.Random(seed)
 
-    def at(per_minute: float) -> dict[str, float]:
-        return {"per_s": round(per_minute / 60.0 * draw.uniform(0.5, 1.5), 5)}
+    def at(per_half_minute: float) -> dict[str, float]:
+        return {"per_s": round(per_half_minute / 30.0 * draw.uniform(0.5, 1.5), 5)}
 
     few = {"most": 8}
     faults: list[dict[str, Any]] = [
@@ -72,13 +72,13 @@ def random_plan(seed: int) -> FaultPlan:
         {"kind": "reorder", **at(4)},
         {"kind": "delay", "by_ms": draw.uniform(20, 200), **at(3)},
         *({"kind": "corrupt", "how": how, **at(2)} for how in ("noise", "black", "white")),
-        {"kind": "stall", "seconds": draw.uniform(0.3, 1.0), **at(0.7)},
-        {"kind": "kill", "process": "worker", **at(0.7), **few},
+        {"kind": "stall", "seconds": draw.uniform(0.3, 1.0), **at(0.6)},
+        {"kind": "kill", "process": "worker", **at(0.6), **few},
         {"kind": "hang", "process": "worker", **at(0.5), **few},
         {"kind": "slow", "process": "worker", "share": draw.uniform(0.1, 0.6), **at(1)},
         {"kind": "slow", "process": "record", "share": draw.uniform(0.1, 0.6), **at(1)},
-        {"kind": "hang", "process": "record", "seconds": draw.uniform(0.5, 3.0), **at(0.7)},
-        {"kind": "hang", "process": "sort", "seconds": draw.uniform(0.1, 1.0), **at(0.7)},
+        {"kind": "hang", "process": "record", "seconds": draw.uniform(0.5, 3.0), **at(0.6)},
+        {"kind": "hang", "process": "sort", "seconds": draw.uniform(0.1, 1.0), **at(0.6)},
         {"kind": "nan", "count": draw.randint(1, 5), **at(2)},
         {"kind": "nak", "count": draw.randint(1, 3), **at(3)},
         {"kind": "late", "by_ms": draw.uniform(100, 3000), **at(3)},
@@ -121,7 +121,10 @@ class Watcher(threading.Thread):
         began = looked = time.monotonic()
         while not self._ended.wait(ARM_EVERY_S):
             with contextlib.suppress(HspcError):  # it is ending, or hangs for a while: that is part of the plan
-                status = json.loads(ask(self._address, AskStatus(), 5.0).detail)
+                answer = ask(self._address, AskStatus(), 5.0)
+                if not answer.done:
+                    continue
+                status = json.loads(answer.detail)
                 if not status["armed"] and not status["waits_to_arm"]:
                     self.armed += ask(self._address, ArmNow("soak")).done
                 now = time.monotonic()
@@ -171,7 +174,7 @@ def doubles(pulses: tuple[Pulse, ...]) -> int:
 
 
 def standing_processes() -> dict[str, tuple[float, int]]:
-    """This process's and its children's memory (MB) and open handles, by the place in the family; Linux only."""
+    """Memory (MB) and open handles of the run's processes, by role; Linux only."""
     found: dict[str, tuple[float, int]] = {}
     for role, pid in {"supervisor": os.getpid(), **_named_children()}.items():
         with contextlib.suppress(OSError, IndexError):
@@ -195,7 +198,7 @@ def late(outcome: Outcome, pulses: tuple[Pulse, ...]) -> int:
         commands = recording.table("commands")
     assert commands is not None
     until = {int(row["command"]): int(row["fire_at_ns"]) + int(row["width_ns"]) // 2 for row in commands}
-    unrecorded = outcome.summary["recording"]["unrecorded"]["messages"]
+    unrecorded = outcome.summary["recording"]["unrecorded"].get("messages", 0)
     strange = [pulse.command for pulse in pulses if pulse.command not in until]
     return max(0, len(strange) - unrecorded) + sum(p.opened_ns > until[p.command] for p in pulses if p.command in until)
 

@@ -70,10 +70,13 @@ class FaultySorter:
             self._refused.append(Receipt(command.command, ReceiptKind.REFUSED, now_ns, "nak"))
         elif self._dead:
             return
-        elif self._lates:
-            fault = self._lates.popleft()
-            self._injector.done(fault, f"command {command.command}")
-            self._on_the_way.append((time.perf_counter_ns() + round(fault.by_ms * NS_PER_MS), command))
+        elif self._lates or self._on_the_way:  # a wire keeps the order: those behind a late one wait for it
+            arrives_ns = self._on_the_way[-1][0] if self._on_the_way else 0
+            if self._lates:
+                fault = self._lates.popleft()
+                self._injector.done(fault, f"command {command.command}")
+                arrives_ns = max(arrives_ns, time.perf_counter_ns() + round(fault.by_ms * NS_PER_MS))
+            self._on_the_way.append((arrives_ns, command))
         else:
             self._sorter.send(command)
 

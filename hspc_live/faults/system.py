@@ -49,6 +49,11 @@ class ProcessFaults:
             self._injector.done(fault, f"process {pid}")
         self._go_on(now, set(living.values()))
 
+    def end(self) -> None:
+        """The run comes to its end: who was to go on later goes on now, nobody would wake them any more."""
+        for pid in (*(pid for pid, until in self._still.items() if until != NEVER), *self._slow):
+            _signal(pid, signal.SIGCONT)
+
     def _chosen(self, fault: ProcessFault, living: Mapping[str, int]) -> int | None:
         """A process that lives and has nothing else to suffer."""
         role = "segment-" if fault.process == "worker" else fault.process

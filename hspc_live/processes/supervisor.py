@@ -392,6 +392,8 @@ class Supervisor:
 
     async def _end(self) -> None:
         """Let record and acquire come to their own end (they have what they need once sort has reported), then Quit."""
+        if self._faults is not None:
+            self._faults.end()
         deadline = time.monotonic() + END_S
         orderly = "sort" in self._report.reports and not self._report.stopped_now
         while orderly and time.monotonic() < deadline and not self._report.stopped_now:

@@ -172,7 +172,7 @@ class SorterSilence(When):
 
 
 class SorterLate(When):
-    """The next `count` commands reach the sorter late."""
+    """The next `count` commands reach the sorter late, and those behind them not before them."""
 
     kind: Literal["late"]
     by_ms: float = Field(1000.0, gt=0, le=60_000)

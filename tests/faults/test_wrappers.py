@@ -155,11 +155,11 @@ def receipts(wrapped: FaultySorter, seconds: float) -> dict[int, tuple[ReceiptKi
 
 def test_what_is_refused_or_late_is_not_fired_and_not_tried_again():
     wrapped, device, counted = sorter({"kind": "nak", "at_s": 0}, {"kind": "late", "at_s": 0, "by_ms": 200})
-    for number in range(3):
-        wrapped.send(command(number, 100.0))
-    found = receipts(wrapped, 0.4)
+    for number, in_ms in enumerate((100.0, 100.0, 600.0)):
+        wrapped.send(command(number, in_ms))
+    found = receipts(wrapped, 0.9)
     assert found[0] == (ReceiptKind.REFUSED, "nak")
-    assert found[1][0] is ReceiptKind.REFUSED and found[2][0] is ReceiptKind.FIRED
+    assert found[1] == (ReceiptKind.REFUSED, "too_late") and found[2][0] is ReceiptKind.FIRED
     assert [pulse.command for pulse in device.diary.pulses] == [2]
     assert counted == {"nak": 1, "late": 1}
 
