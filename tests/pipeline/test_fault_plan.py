@@ -164,7 +164,7 @@ def test_a_recorder_that_hangs_costs_unrecorded_frames_and_nothing_else(rough):
 
 
 def test_a_disk_that_fills_up_is_announced_and_ends_the_run_in_good_order(rough, watch):
-    outcome = rough({"kind": "disk_full", "at_s": 0.5, "left_kb": 5000}, frames=3000)
+    outcome = rough({"kind": "disk_full", "at_s": 0.5, "left_kb": 12000}, frames=3000)
     s = outcome.summary
     assert isinstance(outcome.error, RecordingError) and "disk full" in str(outcome.error)
     assert books_balance(s) and s["frames"]["captured"] < 3000
