@@ -15,7 +15,14 @@ from hspc_live.cli.execute import new_file
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, progress, screen
 from hspc_live.core.errors import SettingsError
-from hspc_live.processes.calibrate import calibrate, write_calibration
+from hspc_live.processes.calibrate import (
+    PULSE_MS,
+    DelayCalibration,
+    calibrate,
+    calibrate_counts,
+    read_counts,
+    write_calibration,
+)
 from hspc_live.settings.devices import SimulatedCamera, SimulatedSorter
 from hspc_live.settings.load import load
 from hspc_live.settings.schema import NullEngine
@@ -31,18 +38,44 @@ def calibrate_delay(
     seed: Annotated[
         int, typer.Option(metavar="N", help="Number that the beads are drawn from: another one, other beads.")
     ] = 1,
+    counts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Beads counted on a real rig instead: CSV with the columns delay_ms,deflected,total."
+        ),
+    ] = None,
+    pulse: Annotated[
+        float, typer.Option(min=0.1, metavar="MS", help="With --counts: how long the pulses were.")
+    ] = PULSE_MS,
+    velocity: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="UM_S", help="With --counts: how fast the beads were. Default: sort.track.velocity_um_s."
+        ),
+    ] = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Measure on simulated beads how long a cell takes to the sort junction, and write it down with date and flow."""
+    """Measure with beads, simulated or counted by you, how long a cell takes to the sort junction; write it down."""
     settings = load(config, set_ or [])
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if counts is not None:
+        new_file(out)
+        flows = settings.sort.track.velocity_um_s if velocity is None else velocity
+        _report(calibrate_counts(read_counts(counts), pulse, flows, now), out, as_json)
+        return
     if not isinstance(settings.camera, SimulatedCamera) or not isinstance(settings.sorter, SimulatedSorter):
-        raise SettingsError(f"{config}: calibrate-delay films beads on the twin: camera and sorter must be simulated")
+        raise SettingsError(
+            f"{config}: calibrate-delay films beads on a simulated rig; on a real one count them, and say --counts"
+        )
     new_file(out)
     progress.print("filming beads in virtual time; this takes a minute or more …")
     engine = open_engine(NullEngine(kind="null"))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     found = calibrate(settings, engine, partial(VirtualSorter, settings.sorter), now, beads_per_delay=beads, seed=seed)
+    _report(found, out, as_json)
+
+
+def _report(found: DelayCalibration, out: Path, as_json: bool) -> None:
     write_calibration(out, found)
     if as_json:
         emit({**asdict(found), "out": str(out)})

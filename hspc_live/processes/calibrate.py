@@ -8,6 +8,7 @@ as a rig reads it from the beads that arrive in the outlet.
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,6 +125,37 @@ def calibrate(
     fit = fit_delay(points, PULSE_MS)
     flow = f"{film.velocity_um_s:.0f} µm/s, {fit.beads} beads at {BEADS_PER_S:g}/s"
     return DelayCalibration(fit.delay_ms, fit.sd_ms, film.velocity_um_s, date, flow, fit, points)
+
+
+def read_counts(path: Path) -> tuple[SweepPoint, ...]:
+    """Beads that a person has counted, a line a delay: CSV with the columns delay_ms, deflected, total.
+
+    Raises SettingsError for a file that cannot be read or is none.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return tuple(
+                SweepPoint(float(row["delay_ms"]), int(row["deflected"]), int(row["total"]))
+                for row in csv.DictReader(file)
+            )
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise SettingsError(
+            f"{path}: wants the columns delay_ms,deflected,total with a number in each ({error})"
+        ) from error
+
+
+def calibrate_counts(
+    points: tuple[SweepPoint, ...], pulse_ms: float, velocity_um_s: float, date: str
+) -> DelayCalibration:
+    """The calibration from beads counted on a rig: pulses of `pulse_ms`, beads at `velocity_um_s`.
+
+    Raises CalibrationError when the counts do not determine the delay.
+    """
+    fit = fit_delay(points, pulse_ms)
+    flow = f"{velocity_um_s:.0f} µm/s, {fit.beads} beads counted"
+    return DelayCalibration(fit.delay_ms, fit.sd_ms, velocity_um_s, date, flow, fit, points)
 
 
 def write_calibration(path: Path, found: DelayCalibration) -> None:

@@ -204,6 +204,22 @@ def test_calibrate_delay_writes_lines_for_a_settings_file_and_overwrites_nothing
     assert again.code == 4 and str(out) in again.err and out.read_bytes() == before
 
 
+def test_beads_that_a_person_counted_are_fitted_for_any_rig(hspc_live, tmp_path):
+    rig, counts, out = shipped_config("rigs/mm_flow"), tmp_path / "beads.csv", tmp_path / "delay.yaml"
+    caught = {587: 0, 589: 1, 591: 3, 593: 14, 595: 19, 597: 18, 599: 7, 601: 2, 603: 1, 605: 0}
+    rows = "".join(f"{delay},{hit},20\n" for delay, hit in caught.items())
+    counts.write_text("delay_ms,deflected,total\n" + rows)
+    found = plain(hspc_live("calibrate-delay", rig, "--counts", counts, "--velocity", 3900, "--out", out, "--json"))
+    assert found["delay_ms"] == pytest.approx(595.5, abs=1) and found["sd_ms"] < 1
+    assert yaml.safe_load(out.read_text())["sort"]["timing"]["sort_delay_velocity_um_s"] == 3900
+    counts.write_text("delay_ms,deflected,total\n" + rows[:40])
+    few = hspc_live("calibrate-delay", rig, "--counts", counts, "--out", tmp_path / "few.yaml")
+    assert few.code == 6 and "too few" in few.err and not (tmp_path / "few.yaml").exists()
+    counts.write_text("delay,beads\n595,many\n")
+    wrong = hspc_live("calibrate-delay", rig, "--counts", counts, "--out", tmp_path / "wrong.yaml")
+    assert wrong.code == 2 and "delay_ms,deflected,total" in wrong.err
+
+
 def test_calibrate_delay_needs_the_twin(hspc_live):
     said = hspc_live("calibrate-delay", shipped_config("replay_rtdc"))
     assert said.code == 2 and "simulated" in said.err
