@@ -134,10 +134,11 @@ def read_counts(path: Path) -> tuple[SweepPoint, ...]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return tuple(
-                SweepPoint(float(row["delay_ms"]), int(row["deflected"]), int(row["total"]))
-                for row in csv.DictReader(file)
-            )
+            rows = list(csv.DictReader(file))
+        points = tuple(SweepPoint(float(row["delay_ms"]), int(row["deflected"]), int(row["total"])) for row in rows)
+        if not all(math.isfinite(point.delay_ms) for point in points):
+            raise ValueError("a delay is no number")
+        return points
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:

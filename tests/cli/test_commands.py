@@ -212,12 +212,13 @@ def test_beads_that_a_person_counted_are_fitted_for_any_rig(hspc_live, tmp_path)
     found = plain(hspc_live("calibrate-delay", rig, "--counts", counts, "--velocity", 3900, "--out", out, "--json"))
     assert found["delay_ms"] == pytest.approx(595.5, abs=1) and found["sd_ms"] < 1
     assert yaml.safe_load(out.read_text())["sort"]["timing"]["sort_delay_velocity_um_s"] == 3900
-    counts.write_text("delay_ms,deflected,total\n" + rows[:40])
+    counts.write_text("delay_ms,deflected,total\n" + "".join(rows.splitlines(True)[:4]))
     few = hspc_live("calibrate-delay", rig, "--counts", counts, "--out", tmp_path / "few.yaml")
     assert few.code == 6 and "too few" in few.err and not (tmp_path / "few.yaml").exists()
-    counts.write_text("delay,beads\n595,many\n")
-    wrong = hspc_live("calibrate-delay", rig, "--counts", counts, "--out", tmp_path / "wrong.yaml")
-    assert wrong.code == 2 and "delay_ms,deflected,total" in wrong.err
+    for text in ("delay,beads\n595,many\n", "delay_ms,deflected,total\nnan,3,20\n"):
+        counts.write_text(text)
+        wrong = hspc_live("calibrate-delay", rig, "--counts", counts, "--out", tmp_path / "wrong.yaml")
+        assert wrong.code == 2 and "delay_ms,deflected,total" in wrong.err
 
 
 def test_calibrate_delay_needs_the_twin(hspc_live):
