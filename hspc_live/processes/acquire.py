@@ -99,10 +99,15 @@ class Acquire:
         self._kept = 0
         self._told_silent = False
         self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
+        self._frame_came: asyncio.Future[None] = self._loop.create_future()
 
     def _wake(self) -> None:
-        self._loop.call_soon_threadsafe(self._event.set)
+        """By the camera's thread."""
+        self._loop.call_soon_threadsafe(self._note_frame)
+
+    def _note_frame(self) -> None:
+        if not self._frame_came.done():
+            self._frame_came.set_result(None)
 
     async def run(self) -> dict[str, Any]:
         """Until the stream has ended and every slot has come back."""
@@ -156,22 +161,17 @@ class Acquire:
                 self._record.close()
 
     async def _pause(self) -> None:
-        """Sleep until a frame or a message comes; the ring of wake-ups is an event set from the camera's thread."""
+        """Sleep until a frame or a message comes."""
         links = [link for link in (self._work, self._sort, self._record) if link is not None]
-        if self._event.is_set() or any(link.readable() for link in links):
-            self._event.clear()
+        if self._frame_came.done() or any(link.readable() for link in links):
             await asyncio.sleep(0)  # under load something always waits: no need to set up a wait for it
-            return
-        readable = asyncio.ensure_future(wait_any(links, LOOP_S))
-        frame = asyncio.ensure_future(self._event.wait())
-        _, pending = await asyncio.wait({readable, frame}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        self._event.clear()
+        else:
+            await wait_any(links, LOOP_S, (self._frame_came,))
+        if self._frame_came.done():
+            self._frame_came = self._loop.create_future()
 
     async def _take_frames(self) -> None:
-        """Log what the camera thread has put down, and hand frames to the recorder."""
+        """Lease what the camera thread has put down, then log it, and hand frames to the recorder."""
         batch = self._capture.take()
         if not batch:
             return
@@ -191,6 +191,7 @@ class Acquire:
                     kept.append(item)
             self._frames[item.ticket.index] = flight
             self._waiting.append(item.ticket.index)
+        self._lease_out()  # before anybody else is told: segmentation is what a cell waits for
         await self._tell_sort(Notices(entries, self._capture.held))
         if kept:
             await self._keep(kept)

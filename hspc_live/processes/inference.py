@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ Key = tuple[int, int]
 
 PROBE_NS = 200_000_000
 
+T = TypeVar("T")
+
 
 class Inference:
     """What waits for the engine, and the one batch that is under way.
@@ -42,7 +44,7 @@ class Inference:
         self._last_run_ns = 0
         self._crops: dict[Key, Pixels] = {}
         self._waiting: dict[Key, Classify] = {}
-        self._task: asyncio.Task[NDArray[np.float32]] | None = None
+        self._batch: asyncio.Future[NDArray[np.float32]] | None = None
         self._keys: tuple[Key, ...] = ()
         self._canary = canary
         self._riding = False
@@ -50,7 +52,7 @@ class Inference:
         self.failure: str | None = None
         self.smaller: int | None = None  # the largest batch that the engine has had memory for
         self._wanted_exam: Callable[[], str | None] | None = None
-        self._exam: asyncio.Task[str | None] | None = None
+        self._exam: asyncio.Future[str | None] | None = None
         self.busy_ns = 0
         self.batches = 0
         self.views = 0
@@ -58,12 +60,12 @@ class Inference:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is under way."""
-        return not self._waiting and self._task is None and self._exam is None
+        return not self._waiting and self._batch is None and self._exam is None
 
     @property
-    def task(self) -> asyncio.Task[NDArray[np.float32]] | asyncio.Task[str | None] | None:
+    def under_way(self) -> asyncio.Future[NDArray[np.float32]] | asyncio.Future[str | None] | None:
         """The batch or the examination under way, to wait for."""
-        return self._task or self._exam
+        return self._batch or self._exam
 
     @property
     def canary_rides(self) -> int:
@@ -100,10 +102,10 @@ class Inference:
 
     def collect(self) -> Scored | None:
         """The scores of the batch that has finished, if one has; NaN if the engine failed."""
-        if self._task is None or not self._task.done():
+        if self._batch is None or not self._batch.done():
             return None
-        task, task_keys = self._task, self._keys
-        self._task, self._keys = None, ()
+        task, task_keys = self._batch, self._keys
+        self._batch, self._keys = None, ()
         if (error := task.exception()) is not None:
             self._failed(error)
             self._riding = False
@@ -118,10 +120,10 @@ class Inference:
 
     def start(self, now_ns: int) -> Skipped | None:
         """If the engine is free, start the next batch; returns the views that can no longer make it."""
-        if self._task is not None or self._exam is not None:
+        if self._batch is not None or self._exam is not None:
             return None
         if self._wanted_exam is not None:
-            self._exam = asyncio.create_task(asyncio.to_thread(self._wanted_exam))
+            self._exam = _in_a_thread(self._wanted_exam)
             self._wanted_exam = None
             return None
         if not self._waiting:
@@ -138,10 +140,10 @@ class Inference:
             if self._canary is not None and room and self._canary.rides_now(len(crops), self._engine.buckets, now_ns):
                 crops = cast("Pixels", np.concatenate((crops, self._canary.crop[np.newaxis])))
                 self._riding = True
-            self._task = asyncio.create_task(asyncio.to_thread(self._infer_or_smaller, crops))
+            self._batch = _in_a_thread(self._infer_or_smaller, crops)
         elif probe and time.perf_counter_ns() - self._last_run_ns > PROBE_NS:
             # everything is thought to be too late: time one view again, or a passing load would end the sort for good
-            self._task = asyncio.create_task(asyncio.to_thread(self._infer_or_smaller, probe[0][np.newaxis]))
+            self._batch = _in_a_thread(self._infer_or_smaller, probe[0][np.newaxis])
         return Skipped(skipped) if skipped else None
 
     def run_all(self) -> Scored | None:
@@ -198,3 +200,8 @@ class Inference:
         self.batches += 1
         self.views += len(crops) - self._riding
         return scores
+
+
+def _in_a_thread(work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Plainly a future: a task around it (`asyncio.to_thread`) would come to know one turn of the loop later."""
+    return asyncio.get_running_loop().run_in_executor(None, work, *arguments)

@@ -54,8 +54,8 @@ class FrameOrder:
     def result(self, result: FrameResult) -> None:
         """A worker's result; a second one, or one that comes after its frame was given up, is counted and ignored.
 
-        acquire logs a frame before it leases it, but on another link: a result may overtake its log entry, so unknown
-        frames are kept until the log reaches them.
+        acquire leases a frame before it logs it, and on another link: a result may come before its log entry, so
+        unknown frames are kept until the log reaches them.
         """
         if result.index <= self._passed or result.index in self._results:
             self.unexpected += 1

@@ -54,7 +54,7 @@ from hspc_live.settings.schema import RunSettings
 from hspc_live.stages.gate import EditGates
 from hspc_live.stages.sort_core import SortCore
 from hspc_live.wire.codec import Decoder, encode
-from hspc_live.wire.links import Link, Publisher, open_pub, open_router
+from hspc_live.wire.links import Link, Publisher, open_pub, open_router, wait_any
 from hspc_live.wire.messages import Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
 from hspc_live.wire.telemetry import Standing
 
@@ -159,14 +159,8 @@ class Sort:
         if self._in.readable():
             await asyncio.sleep(0)  # under load something always waits: no need to set up a wait for it
             return
-        readable = asyncio.ensure_future(self._in.wait_readable(LOOP_S))
-        waiting: set[asyncio.Future[Any]] = {readable}
-        if self._inference.task is not None:
-            waiting.add(self._inference.task)
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not readable.done():
-            readable.cancel()
-            await asyncio.gather(readable, return_exceptions=True)
+        under_way = self._inference.under_way
+        await wait_any((self._in,), LOOP_S, () if under_way is None else (under_way,))
 
     async def _intake(self) -> None:
         """Take what has arrived, then feed the core whatever is settled in capture order."""
@@ -193,6 +187,10 @@ class Sort:
         settled = self._order.take(time.perf_counter_ns())
         for item in settled:
             await self._settle(item)
+        if self._live:  # the engine first: recording and giving back can wait for it, it cannot wait for them
+            self._start_engine()
+            for item in settled:
+                await self._write_down(item)
         released = [item.entry.index for item in settled if item.held]
         if released:
             while not self._in.try_send(encode(Release(released), run=self._run), to=ACQUIRE):
@@ -209,8 +207,8 @@ class Sort:
         await self._virtual_until(item.entry.captured_ns)
         self._tally.frame(item)
         self._self_test.frame(item)
-        if item.result is not None:
-            await self._scribe.rows(item.result)
+        if not self._live:
+            await self._write_down(item)
         requests = self._feed(item.event)
         if requests:
             assert item.result is not None, "a view to classify comes with the frame it was seen in"
@@ -223,6 +221,11 @@ class Sort:
         self._fed += 1
         if not self._live and self._fed % self._group == 0:
             await self._score_group()
+
+    async def _write_down(self, item: Ordered) -> None:
+        """A frame's rows to the recording, before any score of theirs."""
+        if item.result is not None:
+            await self._scribe.rows(item.result)
 
     def _against(self) -> Findings:
         """What stands against arming, as far as it is known without another look at the engine."""
@@ -352,11 +355,9 @@ class Sort:
             scored = self._inference.collect()
             self._watch_engine()
             if scored is not None:
-                await self._scribe.scores(scored)
                 self._feed(scored)
-            skipped = self._inference.start(self._clock.now_ns())
-            if skipped is not None:
-                self._feed(skipped)
+                await self._scribe.scores(scored)
+            self._start_engine()
             self._poll_sorter()
             wake_ns = self._core.next_wake_ns()
             if wake_ns is not None and self._clock.now_ns() >= wake_ns:
@@ -364,6 +365,12 @@ class Sort:
         await self._scribe.flush(self._core.ledger)
         if self._showing.due():
             self._showing.publish(self._standing())
+
+    def _start_engine(self) -> None:
+        """The next batch, if the engine is free; what can no longer make it is told to the core."""
+        skipped = self._inference.start(self._clock.now_ns())
+        if skipped is not None:
+            self._feed(skipped)
 
     def _standing(self) -> Standing:
         """How things stand, for those who look on."""

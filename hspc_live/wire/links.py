@@ -12,7 +12,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import zmq
 
@@ -286,8 +286,14 @@ def _settle(waiter: asyncio.Future[bool], readable: bool) -> None:
         waiter.set_result(readable)
 
 
-async def wait_any(links: Sequence[Link], timeout_s: float | None = None) -> bool:
-    """Wait until one of `links` has a message (True), or the time is up or a link is closed (False)."""
+async def wait_any(
+    links: Sequence[Link], timeout_s: float | None = None, also: Sequence[asyncio.Future[Any]] = ()
+) -> bool:
+    """Wait until a link has a message or a future of `also` is done (True), or time is up or a link is closed (False).
+
+    One future is waited for, whatever comes: tasks for each, cancelled by the first, would cost a cell more time than
+    its way through the sockets.
+    """
     if any(link.readable() for link in links):
         return True
     loop = asyncio.get_running_loop()
@@ -295,9 +301,17 @@ async def wait_any(links: Sequence[Link], timeout_s: float | None = None) -> boo
     timer = None if timeout_s is None else loop.call_later(timeout_s, _settle, waiter, False)
     for link in links:
         link.watch(waiter)
+
+    def done(_: asyncio.Future[Any]) -> None:
+        _settle(waiter, True)
+
+    for future in also:
+        future.add_done_callback(done)
     try:
         return await waiter
     finally:
+        for future in also:
+            future.remove_done_callback(done)
         if timer is not None:
             timer.cancel()
         for link in links:

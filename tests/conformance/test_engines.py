@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,27 +61,55 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    kind, _, variant = request.param.partition("/")
+def on_cpu(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, bytes]]:
+    """The files of an OpenVINO engine in the given precision; each is built once, which takes a minute."""
+
+    @cache
+    def files(precision: str) -> dict[str, bytes]:
+        scratch = tmp_path_factory.mktemp("openvino")
+        return dict(build_openvino(*load_network(model), precision, BUCKETS, cells(16), scratch))
+
+    return files
+
+
+@pytest.fixture(scope="module")
+def opened(model: Path, on_cpu: Callable[[str], dict[str, bytes]]) -> Iterator[Callable[[str], Engine]]:
+    """Engines by name; each is opened once for all tests, whatever order these come in."""
+
+    @cache
+    def open_one(name: str) -> Engine:
+        kind, _, variant = name.partition("/")
+        card, network = load_network(model)
+        match kind:
+            case "null":
+                return open_engine(NullEngine(kind="null"))
+            case "torch":
+                return open_engine(TorchEager(model=str(model), device=variant, buckets=BUCKETS))
+            case "openvino":
+                return OpenVinoEngine(card, on_cpu(variant), variant, "0" * 64, buckets=BUCKETS)
+            case "tensorrt":
+                files = build_tensorrt(card, network, variant, BUCKETS)
+                return TensorRtEngine(card, files, variant, "0" * 64, BUCKETS)
+            case _:
+                return CudaGraphEngine(card, network, BUCKETS)
+
+    names: set[str] = set()
+
+    def noted(name: str) -> Engine:
+        engine = open_one(name)
+        names.add(name)
+        return engine
+
+    yield noted
+    for name in names:
+        open_one(name).close()
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, opened: Callable[[str], Engine]) -> Engine:
     if request.param in ON_GPU and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    card, network = load_network(model)
-    match kind:
-        case "null":
-            opened = open_engine(NullEngine(kind="null"))
-        case "torch":
-            opened = open_engine(TorchEager(model=str(model), device=variant, buckets=BUCKETS))
-        case "openvino":
-            scratch = tmp_path_factory.mktemp("openvino")
-            files = build_openvino(card, network, variant, BUCKETS, cells(16), scratch)
-            opened = OpenVinoEngine(card, files, variant, "0" * 64, buckets=BUCKETS)
-        case "tensorrt":
-            files = build_tensorrt(card, network, variant, BUCKETS)
-            opened = TensorRtEngine(card, files, variant, "0" * 64, BUCKETS)
-        case _:
-            opened = CudaGraphEngine(card, network, BUCKETS)
-    yield opened
-    opened.close()
+    return opened(request.param)
 
 
 def within(engine: Engine, fp32: float) -> float:
@@ -183,10 +212,8 @@ def test_every_engine_says_what_plain_torch_says(engine, model):
     assert LIMITS[engine.precision].max_dp < np.ptp(wanted, axis=0).max() or engine.precision == "int8"
 
 
-def test_an_engine_that_was_closed_says_so(model, tmp_path):
-    card, network = load_network(model)
-    files = build_openvino(card, network, "fp32", BUCKETS, None, tmp_path)
-    built = OpenVinoEngine(card, files, "fp32", "0" * 64, buckets=BUCKETS)
+def test_an_engine_that_was_closed_says_so(model, on_cpu):
+    built = OpenVinoEngine(load_network(model)[0], on_cpu("fp32"), "fp32", "0" * 64, buckets=BUCKETS)
     for engine in (open_engine(TorchEager(model=str(model), device="cpu")), built):
         engine.close()
         engine.close()

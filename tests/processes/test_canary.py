@@ -37,8 +37,8 @@ class Drifting(ImmediateEngine):
 async def scored(inference: Inference, now_ns: int, views: int):
     for view in range(views):
         inference.add(Classify(now_ns // MS, view, view, now_ns + 1000 * MS), CROP)
-    assert inference.start(now_ns) is None and inference.task is not None
-    await asyncio.wait_for(inference.task, 30)
+    assert inference.start(now_ns) is None and inference.under_way is not None
+    await asyncio.wait_for(inference.under_way, 30)
     found = inference.collect()
     assert found is not None and found.scores.shape == (len(found.keys), 2)
     return found
@@ -91,13 +91,13 @@ async def test_an_examination_runs_when_the_engine_is_free_and_clears_what_the_c
         inference.add(Classify(1, 0, 0, 20 * EVERY_NS), CROP)
         inference.start(11 * EVERY_NS)
         assert inference.start(11 * EVERY_NS) is None, "no batch while the engine is being examined"
-        assert inference.task is not None
-        await asyncio.wait_for(inference.task, 30)
+        assert inference.under_way is not None
+        await asyncio.wait_for(inference.under_way, 30)
         assert inference.collect() is None and inference.examined() == (answer,)
         assert not inference.examining and inference.drift is None
         inference.start(11 * EVERY_NS)
-        assert inference.task is not None
-        await asyncio.wait_for(inference.task, 30)
+        assert inference.under_way is not None
+        await asyncio.wait_for(inference.under_way, 30)
         assert inference.collect() is not None and inference.idle
 
 

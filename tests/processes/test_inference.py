@@ -103,12 +103,12 @@ async def test_the_engine_takes_what_waits_when_it_is_free_and_the_late_is_given
     skipped = engine.start(10 * MS)
     assert skipped is not None and skipped.keys == ((0, 0),)
     assert engine.start(10 * MS) is None, "one batch at a time"
-    assert engine.task is not None
-    await asyncio.wait_for(engine.task, 30)
+    assert engine.under_way is not None
+    await asyncio.wait_for(engine.under_way, 30)
     first = engine.collect()
     assert first is not None and first.keys == ((5, 0), (4, 0), (3, 0), (2, 0))
-    assert engine.start(10 * MS) is None and engine.task is not None
-    await asyncio.wait_for(engine.task, 30)
+    assert engine.start(10 * MS) is None and engine.under_way is not None
+    await asyncio.wait_for(engine.under_way, 30)
     second = engine.collect()
     assert second is not None and second.keys == ((1, 0),)
     assert engine.idle and stub.batches == [4, 1] and engine.views == 5

@@ -232,6 +232,18 @@ async def test_waiting_for_any_of_several_links(folder):
         assert await wait_any((a, b), 5)
 
 
+async def test_work_that_is_done_ends_the_wait_for_messages(folder):
+    loop = asyncio.get_running_loop()
+    with open_router(endpoint(folder, "a")) as link:
+        work: asyncio.Future[None] = loop.create_future()
+        assert not await wait_any((link,), 0.02, (work,)), "neither a message nor the work"
+        waiting = asyncio.create_task(wait_any((link,), 60, (work,)))
+        await asyncio.sleep(0)
+        await loop.run_in_executor(None, loop.call_soon_threadsafe, work.set_result, None)
+        assert await asyncio.wait_for(waiting, 10)
+        assert await asyncio.wait_for(wait_any((link,), 60, (work,)), 10), "it was done before anybody waited"
+
+
 async def test_a_message_nobody_waits_for_does_not_keep_the_loop_busy(address):
     with open_router(address) as router, open_dealer(router.address, b"w") as dealer:
         assert not await router.wait_readable(0.01)
