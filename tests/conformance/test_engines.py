@@ -67,7 +67,7 @@ def on_cpu(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     @cache
     def files(precision: str) -> dict[str, bytes]:
         scratch = tmp_path_factory.mktemp("openvino")
-        return dict(build_openvino(*load_network(model), precision, BUCKETS, cells(16), scratch))
+        return dict(build_openvino(*load_network(model), precision, BUCKETS, cells(8), scratch))
 
     return files
 
@@ -84,9 +84,9 @@ def opened(model: Path, on_cpu: Callable[[str], dict[str, bytes]]) -> Iterator[C
             case "null":
                 return open_engine(NullEngine(kind="null"))
             case "torch":
-                return open_engine(TorchEager(model=str(model), device=variant, buckets=BUCKETS))
+                return open_engine(TorchEager(model=str(model), device=variant, buckets=BUCKETS, threads=1))
             case "openvino":
-                return OpenVinoEngine(card, on_cpu(variant), variant, "0" * 64, buckets=BUCKETS)
+                return OpenVinoEngine(card, on_cpu(variant), variant, "0" * 64, threads=1, buckets=BUCKETS)
             case "tensorrt":
                 files = build_tensorrt(card, network, variant, BUCKETS)
                 return TensorRtEngine(card, files, variant, "0" * 64, BUCKETS)
@@ -204,7 +204,7 @@ def test_crops_of_another_size_are_refused(engine):
 
 @pytest.mark.parametrize("engine", NETWORKS, indirect=True)
 def test_every_engine_says_what_plain_torch_says(engine, model):
-    reference = open_engine(TorchEager(model=str(model), device="cpu", buckets=BUCKETS))
+    reference = open_engine(TorchEager(model=str(model), device="cpu", buckets=BUCKETS, threads=1))
     batch = cells(24, seed=3)
     wanted = reference.infer(batch)
     reference.close()
