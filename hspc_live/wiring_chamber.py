@@ -23,6 +23,7 @@ from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import ModelError, SettingsError
 from hspc_live.core.identity import pipeline_id
 from hspc_live.core.protocols import Engine, Focus, SnapCamera, Stage
+from hspc_live.core.values import Pixels
 from hspc_live.faults.camera import FaultySnapCamera
 from hspc_live.faults.engine import FaultyEngine
 from hspc_live.faults.schedule import Injector
@@ -168,7 +169,7 @@ def build_chamber(
     Raises ModelError, SettingsError.
     """
     card = chamber_card(settings)
-    engine: Engine = _open_engine(settings)
+    engine, canary = _open_engine(settings)
     check_chamber_gates(settings, engine.classes)
     devices = build_chamber_devices(settings)
     stage, camera = devices.stage, devices.camera
@@ -177,28 +178,28 @@ def build_chamber(
         stage = stage if devices.slip is None else FaultyStage(stage, injector, devices.slip)
         camera = FaultySnapCamera(camera, injector)
     source = LiveFields(stage, camera, settings)
-    return ChamberParts(source, engine, _geometry(card), sinks, devices.clock), devices
+    return ChamberParts(source, engine, _geometry(card), sinks, devices.clock, canary), devices
 
 
 def build_chamber_replay(
     settings: ChamberRunSettings, recording: Path, sinks: tuple[FieldSink, ...] = ()
 ) -> tuple[ChamberParts, RecordedFields]:
     """A replay, ready to start, and the source that says afterwards what was missing. Raises as `build_chamber`."""
-    engine = _open_engine(settings)
+    engine, canary = _open_engine(settings)
     check_chamber_gates(settings, engine.classes)
     needed = {name.removeprefix(GLOW) for name in _features_asked(settings) if name.startswith(GLOW)}
     source = RecordedFields(recording, settings.exposure.fluorescence, needed)
-    return ChamberParts(source, engine, _geometry(chamber_card(settings)), sinks), source
+    return ChamberParts(source, engine, _geometry(chamber_card(settings)), sinks, canary=canary), source
 
 
-def _open_engine(settings: ChamberRunSettings) -> Engine:
-    """The engine, if it scores what it must. Raises ModelError."""
+def _open_engine(settings: ChamberRunSettings) -> tuple[Engine, Pixels | None]:
+    """The engine, if it scores what it must, and a crop that it is known by. Raises ModelError."""
     opened = open_proven(settings.engine)
     proof = engine_proof(opened)
     if proof is not None and (problem := proof.check(opened.engine)) is not None:
         opened.engine.close()
         raise ModelError(f"{opened.engine.name} must not be used: {problem}")
-    return opened.engine
+    return opened.engine, None if proof is None else proof.crop
 
 
 def _features_asked(settings: ChamberRunSettings) -> list[str]:

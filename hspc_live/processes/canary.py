@@ -1,7 +1,8 @@
 """The canary: a crop whose scores are known rides along with a batch once a second, and shows an engine that drifts.
 
 It takes a free slot of the batch's bucket, so it costs nothing; a full batch is let pass, but only for so long. Where
-no cell is classified nothing is decided, and nothing need be watched.
+no cell is classified nothing is decided, and nothing need be watched. In a chamber, where batches must hold the crops
+of one field and nothing else, it is scored by itself behind every field.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class Canary:
         told = ", ".join(f"{score:.3f}" for score in scores.tolist())
         known = ", ".join(f"{score:.3f}" for score in self.scores.tolist())
         return f"the engine has drifted: it scores a known crop {told}, which it scored {known}"
+
+    def ask(self, engine: Engine) -> str | None:
+        """Have `engine` score it by itself; what is wrong with what it says."""
+        return self.drift(engine.infer(self.crop[np.newaxis])[0])
 
 
 def canary_of(engine: Engine, crop: Pixels, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Canary:

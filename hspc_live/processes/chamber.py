@@ -24,6 +24,7 @@ from hspc_live.processes.chamber_fields import FieldWork
 from hspc_live.processes.chamber_findings import Findings
 from hspc_live.processes.chamber_second import as_shown, fields_of, match_second, pick_targets, report, revisited
 from hspc_live.processes.chamber_values import ChamberParts, ChamberReport, Visited
+from hspc_live.processes.self_test import disc_crop
 from hspc_live.processes.signals import handle_signals
 from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.sort import Outlet
@@ -65,6 +66,7 @@ class ChamberRun:
         self._ended_by: str | None = None  # ... by Ctrl-C, or by whom
         self._hurry = asyncio.Event()
         self._failure: HspcError | None = None
+        self._drift_said = False
 
     async def run(self) -> ChamberReport:
         """Scan, list, visit again. Raises what kept the run from starting, and StoppedError when it was stopped."""
@@ -79,6 +81,8 @@ class ChamberRun:
             self._listen("chamber", "running", f"{self._planned} fields planned")
             for sink in self._parts.sinks:
                 sink.begin(facts, self._classes)
+            crop = self._parts.canary if self._parts.canary is not None else disc_crop(self._parts.geometry.size_px)
+            await asyncio.to_thread(self._found.watch, crop, facts.camera.dtype)
             work = FieldWork(facts, self._settings.segment, self._settings.chamber.position, self._parts.geometry)
             await self._follow(self._parts.source.scan(), work, self._planned)
             self._doing = "list"
@@ -133,6 +137,7 @@ class ChamberRun:
                 if analysing is not None:
                     await analysing
                     analysing = None
+                    self._say_drift()
                 if visit is None:
                     break
                 self._visits.append(Visited.of(visit))
@@ -141,7 +146,14 @@ class ChamberRun:
         finally:
             if analysing is not None:
                 await analysing
+        self._say_drift()
         self._unless_stopped()
+
+    def _say_drift(self) -> None:
+        """Once: the fields on which the engine cannot be trusted have no scores."""
+        if self._found.drift is not None and not self._drift_said:
+            self._drift_said = True
+            self._listen("chamber", "alarm", f"{self._found.drift}: no cell of the fields from here on is listed")
 
     def _unless_stopped(self) -> None:
         if self._interrupts > 1:

@@ -15,6 +15,8 @@ import numpy as np
 from hspc_live.core.chamber import FieldObjects, Phase, Visit
 from hspc_live.core.errors import ModelError
 from hspc_live.core.protocols import Engine
+from hspc_live.core.values import Pixels
+from hspc_live.processes.canary import Canary, canary_of
 from hspc_live.processes.chamber_fields import FieldWork, features
 from hspc_live.processes.chamber_io import FieldSink
 from hspc_live.stages.chamber_verdicts import ChamberBooks, Evidence
@@ -24,6 +26,7 @@ from hspc_live.stages.looks import Look
 from hspc_live.stages.revisit import Picture
 
 OF_FIELDS = "_fields"  # what the names of alarms end with that count fields in doubt
+ENGINE_DRIFT = "engine_drift"
 DOUBT_WORDS = {
     Doubt.FAINT: "show things as large as cells but much fainter than their other cells; these count as debris",
     Doubt.DIRTY: "show more debris of the size of cells than cells",
@@ -39,6 +42,8 @@ class Findings:
 
     def __init__(self, engine: Engine, sinks: Sequence[FieldSink]) -> None:
         self._engine, self._sinks = engine, sinks
+        self._canary: Canary | None = None
+        self.drift: str | None = None
         self.books = ChamberBooks()
         self.alarms: Counter[str] = Counter()
         self.looks: list[Look] = []
@@ -47,6 +52,14 @@ class Findings:
         self._scores: dict[tuple[int, int], tuple[float, ...]] = {}
         self._refused: dict[tuple[int, int], str] = {}
         self._features: dict[tuple[int, int], Mapping[str, float]] = {}
+
+    def watch(self, crop: Pixels, dtype: str) -> None:
+        """From now on the engine has to score `crop` (S, S), uint8, behind every field as it does now.
+
+        A field where it does not is left without scores, and `drift` says why.
+        """
+        deep = np.dtype(np.uint16) if dtype == "uint16" else np.dtype(np.uint8)
+        self._canary = canary_of(self._engine, crop, deep)
 
     def evidence(self) -> Evidence:
         """What there is on every view, by field and view."""
@@ -60,6 +73,7 @@ class Findings:
             "ledger": {"balanced": not violations, "violations": violations},
             "alarms": dict(sorted(self.alarms.items())),
             "work_ns": dict(self.work_ns),
+            "canary": {"rides": 0 if self._canary is None else self._canary.rides, "drift": self.drift},
         }
 
     def doubts(self) -> list[str]:
@@ -111,17 +125,26 @@ class Findings:
         if not len(views):
             return
         began = time.perf_counter_ns()
+        drift: str | None = None
         try:
             scores = self._engine.infer(objects.result.crops)
+            if self._canary is not None:
+                self._canary.rides += 1
+                drift = self._canary.ask(self._engine)
         except MemoryError as error:
             raise ModelError(f"the engine has run out of memory ({error}): give it smaller engine.buckets") from error
+        unusable = "nan_scores"
+        if drift is not None:
+            self.drift, unusable = self.drift or drift, ENGINE_DRIFT
+            self.alarms[ENGINE_DRIFT] += 1
+            scores = np.full_like(scores, np.nan)  # nothing is listed on what it says
         self.work_ns["engine"] += time.perf_counter_ns() - began
         for view, row in zip(views.tolist(), scores.tolist(), strict=True):
             if usable(row):
                 book.classified += 1
                 self._scores[number, view] = tuple(row)
             else:
-                book.skipped["nan_scores"] += 1
-                self._refused[number, view] = "nan_scores"
+                book.skipped[unusable] += 1
+                self._refused[number, view] = unusable
         for sink in self._sinks:
             sink.scores(number, views, scores)

@@ -10,7 +10,7 @@ from hspc_live.core.clock import Clock
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import HspcError
 from hspc_live.core.protocols import Engine
-from hspc_live.core.values import StageTarget
+from hspc_live.core.values import Pixels, StageTarget
 from hspc_live.processes.chamber_io import FieldSink, FieldSource
 from hspc_live.stages.mosaic import Mosaic
 from hspc_live.stages.picking import PickingList
@@ -20,7 +20,8 @@ from hspc_live.stages.picking import PickingList
 class ChamberParts:
     """What a run is made of, all of it built by wiring.
 
-    `clock` is that of the rig, by which the second visit waits; a replay has none and waits for nothing.
+    `clock` is that of the rig, by which the second visit waits; a replay has none and waits for nothing. `canary` is a
+    uint8 crop (S, S) that the engine is known to score well; None where nothing was built for it.
     """
 
     source: FieldSource
@@ -28,6 +29,7 @@ class ChamberParts:
     geometry: CropGeometry
     sinks: tuple[FieldSink, ...] = ()
     clock: Clock | None = None
+    canary: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)

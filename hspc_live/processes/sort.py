@@ -112,8 +112,8 @@ class Sort:
         self._showing = Showing(shown, ring, shape, self._camera.dtype, plan.run_id, parts.engine.classes)
         self._size_px, dtype = int(facts["sort"]["geometry"]["size_px"]), np.dtype(self._camera.dtype)
         crop = parts.proof.crop if parts.proof is not None else disc_crop(self._size_px)
-        canary = canary_of(parts.engine, crop, dtype) if plan.live else None
-        self._inference = Inference(parts.engine, p99_ms, canary)
+        self._canary = canary_of(parts.engine, crop, dtype) if plan.live else None
+        self._inference = Inference(parts.engine, p99_ms, self._canary)
         self._decoder = Decoder[ToSort](ToSort)
         self._fed = 0
         self._held = 0
@@ -247,18 +247,19 @@ class Sort:
         """Whether the engine was checked lately and the canary has shown nothing; otherwise it is checked now."""
         if self._inference.examining:
             return False
-        fresh = self._parts.proof is None or time.perf_counter_ns() - self._sound_ns < SOUND_NS
-        if fresh and self._inference.drift is None:
+        if time.perf_counter_ns() - self._sound_ns < SOUND_NS and self._inference.drift is None:
             return True
         self._inference.examine(self._examine)
         return False
 
     def _examine(self) -> str | None:
-        """The whole check of the engine, in a thread, while it does nothing else."""
-        proof = self._parts.proof
+        """The whole check of the engine, in a thread, while it does nothing else; the quick parts of it first."""
+        engine, proof = self._parts.engine, self._parts.proof
         try:
-            problem = engine_problem(self._parts.engine, self._size_px, np.dtype(self._camera.dtype))
-            return problem if problem is not None or proof is None else proof.check(self._parts.engine)
+            problem = engine_problem(engine, self._size_px, np.dtype(self._camera.dtype))
+            if problem is None and self._canary is not None:
+                problem = self._canary.ask(engine)
+            return problem if problem is not None or proof is None else proof.check(engine)
         except (MemoryError, RuntimeError) as error:
             return f"the engine failed its check: {type(error).__name__}: {error}"
 

@@ -42,7 +42,7 @@ UNUSABLE: Final = "the model gave no usable score"
 def seen_as(reason: str) -> str:
     """Why segmentation or model left an object without a class."""
     words: dict[str, str] = {str(key): text for key, text in WORDS.items()}
-    return words.get(reason, UNUSABLE if reason == "nan_scores" else reason.replace("_", " "))
+    return words.get(reason, UNUSABLE if reason in ("nan_scores", "engine_drift") else reason.replace("_", " "))
 
 
 def why(cell: ChamberCell) -> str:

@@ -8,13 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from drifting import drifting_sort
 from hspc_live.cli.execute import Order, execute
 from hspc_live.core.errors import HspcError
+from hspc_live.processes.ask import ask
 from hspc_live.recording.inspect import summarise
 from hspc_live.recording.reader import open_recording
+from hspc_live.wire.messages import ArmNow
 
 
 def balanced(summary) -> bool:
@@ -25,6 +29,41 @@ def balanced(summary) -> bool:
 
 def stop_by_ctrl_c(*_: str) -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+# ---- the engine ------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_drifts_in_mid_run_disarms_and_is_not_armed_again(tiny, watch, monkeypatch, tmp_path):
+    """From the batch on that the canary rode along with, nothing is decided by it and nothing is sent."""
+    refused: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def arm_again(control: str) -> None:
+        refused.append(ask(control, ArmNow("anna")).text)
+
+    def disarmed(*_: str) -> None:
+        control = next(text for _, kind, text in watch.said if kind == "running").rpartition(" ")[2]
+        threads.append(threading.Thread(target=arm_again, args=(control,)))
+        threads[-1].start()
+
+    monkeypatch.setattr("hspc_live.wiring.sort_process", drifting_sort)
+    watch.acts["disarmed"] = (0.0, disarmed)
+    settings = tiny("camera.frames=700", "camera.twin.events_per_s=25")
+    outcome = execute(Order(settings, live=True, arm_by="test", out=tmp_path / "out"), watch)
+    for thread in threads:
+        thread.join()
+    s = outcome.summary
+    assert balanced(s) and s["commands"]["sent"] > 0, "it sorted while the engine was sound"
+    assert "the engine has drifted: it scores a known crop 0.900, 0.100, 0.000" in s["disarmed"][0]
+    assert s["engine"]["canary_rides"] >= 2
+    assert s["views"]["skipped"]["nan"] >= 1, "the batch that the canary rode along with is not used"
+    assert len(refused) == 1 and "the engine has drifted" in refused[0]
+    with open_recording(outcome.recording) as recording:
+        notes = recording.lines("notes")
+        commands = recording.table("commands")
+    (drift,) = [note for note in notes if note["kind"] == "engine-drift"]
+    assert "0.900" in drift["detail"] and (commands["sent_ns"] <= drift["at_ns"]).all()
 
 
 # ---- workers ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drifting import Drifting
 from hspc_live.cli.chamber import score_chamber
 from hspc_live.core.chamber import ChamberCell, ChamberFacts, ChamberOutcome, FieldObjects, Phase, Revisited, Visit
 from hspc_live.core.crop import CropGeometry
@@ -37,6 +38,7 @@ class Kept:
         self.visits: list[Visit] = []
         self.found: dict[int, FieldObjects | None] = {}
         self.scored: dict[int, Any] = {}
+        self.values: dict[int, np.ndarray] = {}
         self.closed: dict[str, Any] = {}
 
     def begin(self, facts: ChamberFacts, classes: tuple[str, ...]) -> None:
@@ -50,6 +52,7 @@ class Kept:
     def scores(self, visit: int, views: np.ndarray, scores: np.ndarray) -> None:
         self.told.append(f"scores {visit}")
         self.scored[visit] = views
+        self.values[visit] = scores
 
     def cells(self, cells: Sequence[ChamberCell]) -> None:
         self.told.append("cells")
@@ -303,6 +306,38 @@ def failing(settings: ChamberRunSettings, after: int) -> ChamberParts:
     devices = build_chamber_devices(settings)
     source = LiveFields(devices.stage, Failing(devices.camera, after), settings)
     return ChamberParts(source, ImmediateEngine(("LT-HSC", "MPP")), CropGeometry())
+
+
+def test_an_engine_that_drifts_in_mid_run_lists_nothing_more_and_says_so(small: Small) -> None:
+    """The field behind which its canary came out wrong is not used, nor is any after it; those before are."""
+    settings = small("calibration={kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}")
+    devices = build_chamber_devices(settings)
+    kept, said = Kept(), []
+    engine = Drifting(sound=1 + 2 * 4)  # once to know the canary, then each field and the canary behind it
+    source = LiveFields(devices.stage, devices.camera, settings)
+    parts = ChamberParts(source, engine, CropGeometry(), (kept,))
+    report = asyncio.run(ChamberRun(parts, settings, listen=lambda _, kind, text: said.append((kind, text))).run())
+    balanced(report)
+    fields = sorted(kept.scored)
+    finite = [bool(np.isfinite(kept.values[field]).all()) for field in fields]
+    assert len(fields) > 5 and finite == [True] * 4 + [False] * (len(fields) - 4)
+    views = report.summary["views"]
+    assert views["skipped"] == {"engine_drift": sum(len(kept.scored[field]) for field in fields[4:])}
+    assert report.summary["alarms"]["engine_drift"] == len(fields) - 4
+    told = report.summary["canary"]
+    assert told["rides"] == len(fields) and "scores a known crop 0.900" in told["drift"]
+    assert [text for kind, text in said if kind == "alarm" and "drifted" in text] == [
+        f"{told['drift']}: no cell of the fields from here on is listed"
+    ]
+    assert report.listed.picks, "what was seen before is listed"
+    of_picks = {field for cell in report.cells if cell.outcome is ChamberOutcome.LISTED for field, _ in cell.looks}
+    assert of_picks & set(fields[:4])
+
+
+def test_a_sound_engine_is_watched_through_the_whole_scan(small: Small) -> None:
+    report, _ = go(small())
+    assert report.summary["canary"]["rides"] >= 5 and report.summary["canary"]["drift"] is None
+    assert "engine_drift" not in report.summary["alarms"]
 
 
 def test_a_camera_that_fails_ends_the_scan_and_keeps_what_was_seen(small: Small) -> None:
