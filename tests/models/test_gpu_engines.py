@@ -12,7 +12,7 @@ from hspc_live.core.errors import ModelError
 from hspc_live.core.values import Modality
 from hspc_models.card import Card, NetworkShape, Training, Weights
 from hspc_models.engines import tensorrt
-from hspc_models.engines.cuda_graph import CudaGraphEngine, fold_batch_norms
+from hspc_models.engines.cuda_graph import CudaGraphEngine, fold_batch_norms, overlapped
 from hspc_models.engines.exported import exported, scoring_net
 from hspc_models.network import CellNet, ScoringNet
 
@@ -116,6 +116,28 @@ def test_cuda_graph_says_where_there_is_no_gpu():
         pytest.skip("there is a CUDA device")
     with pytest.raises(ModelError, match="no CUDA device"):
         CudaGraphEngine(card_of(False), network_of(False))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_crops_travel_while_those_before_are_worked_on_and_no_lane_is_begun_twice(count):
+    """As on the device, what a lane holds is overwritten when it is begun."""
+    lanes: list[int | None] = [None, None]
+    order: list[str] = []
+
+    def begin(lane, turn):
+        assert lanes[lane] is None, "its scores have not been fetched"
+        lanes[lane] = turn
+        order.append(f"begin {turn}")
+
+    def finish(lane):
+        turn, lanes[lane] = lanes[lane], None
+        order.append(f"finish {turn}")
+        return turn
+
+    assert list(overlapped(range(count), begin, finish)) == list(range(count))
+    assert lanes == [None, None]
+    for turn in range(count - 1):
+        assert order.index(f"begin {turn + 1}") < order.index(f"finish {turn}"), "nothing overlaps"
 
 
 def test_folding_the_batch_norms_changes_no_score(crops):

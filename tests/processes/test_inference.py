@@ -147,8 +147,8 @@ class Small(Engine):
 async def batch(engine: Inference, views: int, now_ns: int) -> Scored:
     for number in range(views):
         engine.add(request(number + now_ns // MS, now_ns + 1000 * MS), CROP)
-    assert engine.start(now_ns) is None and engine.task is not None
-    await asyncio.wait({engine.task}, timeout=30)
+    assert engine.start(now_ns) is None and engine.under_way is not None
+    await asyncio.wait({engine.under_way}, timeout=30)
     scored = engine.collect()
     assert scored is not None
     return scored

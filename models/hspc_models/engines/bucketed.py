@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,18 +81,33 @@ class BucketedEngine(ABC):
             raise ModelError(f"crops have shape {crops.shape}; model {self._card.name} takes (n, {size}, {size})")
         scores = np.empty((len(crops), len(self.classes)), np.float32)
         largest = self._buckets[-1]
+        found = self._run_all(self._padded(crops))
         for start in range(0, len(crops), largest):
-            chunk = crops[start : start + largest]
-            bucket = next(size for size in self._buckets if size >= len(chunk))
-            padded = np.zeros((bucket, size, size), crops.dtype)
-            padded[: len(chunk)] = chunk
+            rows = scores[start : start + largest]
             try:
-                scores[start : start + len(chunk)] = self._run(padded)[: len(chunk)]
+                rows[:] = next(found)[: len(rows)]
             except RuntimeError as error:  # of torch, CUDA, OpenVINO: each has a class of its own below this one
                 if any(words in str(error).lower() for words in NO_MEMORY):
+                    bucket = self._bucket(len(rows))
                     raise MemoryError(f"{self.name}, a batch of {bucket}: {str(error).splitlines()[0]}") from error
                 raise
         return scores
+
+    def _padded(self, crops: Pixels) -> Iterator[Pixels]:
+        """The crops in turns of at most the largest bucket, each filled up to one."""
+        for start in range(0, len(crops), self._buckets[-1]):
+            chunk = crops[start : start + self._buckets[-1]]
+            padded = np.zeros((self._bucket(len(chunk)), *crops.shape[1:]), crops.dtype)
+            padded[: len(chunk)] = chunk
+            yield padded
+
+    def _bucket(self, crops: int) -> int:
+        """The least that holds so many."""
+        return next(size for size in self._buckets if size >= crops)
+
+    def _run_all(self, turns: Iterator[Pixels]) -> Iterator[NDArray[np.float32]]:
+        """Scores of each turn, in order. An engine that can begin one while another is under way does so here."""
+        return map(self._run, turns)
 
     @abstractmethod
     def close(self) -> None:

@@ -1,10 +1,14 @@
 """Torch on an NVIDIA GPU without its overheads. Not yet run on one: see docs/engines.md.
 
 Half precision, channels last, batch norms folded into the convolutions; each bucket's work is captured once as a CUDA
-graph and replayed, so that no kernel is launched from Python. Crops and scores travel through pinned memory.
+graph and replayed, so that no kernel is launched from Python. Crops and scores travel through pinned memory; of more
+crops than the largest bucket holds, the next ones travel while the graph works on those before.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -46,23 +50,74 @@ def _fold(owner: nn.Module, conv: str, norm: str) -> None:
     setattr(owner, norm, nn.Identity())
 
 
+C = TypeVar("C")
+T = TypeVar("T")
+
+
+def overlapped(turns: Iterable[C], begin: Callable[[int, C], None], finish: Callable[[int], T]) -> Iterator[T]:
+    """What `finish` gives for every turn, in order, each begun before the one in front of it is finished.
+
+    Two lanes, 0 and 1, take turns: `begin(lane, crops)` returns at once, `finish(lane)` waits. A lane is begun again
+    only once it has been finished.
+    """
+    lane, under_way = 0, False
+    for crops in turns:
+        begin(lane, crops)
+        if under_way:
+            yield finish(1 - lane)
+        lane, under_way = 1 - lane, True
+    if under_way:
+        yield finish(1 - lane)
+
+
+class _Lane:
+    """Pinned memory for crops and scores of one turn, a place for its crops on the device, and how far it is."""
+
+    def __init__(self, shape: tuple[int, ...], scores: torch.Tensor) -> None:
+        self.host = torch.zeros(shape, pin_memory=True)
+        self.crops = torch.zeros(shape, device=scores.device)
+        self.answer = torch.zeros(scores.shape, pin_memory=True)
+        self.uploaded, self.done = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+
 class _Captured:
-    """One bucket: pinned crops and scores, their places on the device, and the graph between these."""
+    """One bucket: its graph between a place for crops and one for scores on the device, and two lanes to these."""
 
     def __init__(self, module: ScoringNet, bucket: int, crop_px: int, device: torch.device) -> None:
         shape = (bucket, crop_px, crop_px)
-        self.host = torch.zeros(shape, pin_memory=True)
-        self.crops = torch.zeros(shape, device=device)
+        self._crops = torch.zeros(shape, device=device)
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream), torch.inference_mode():
             for _ in range(_WARM):  # libraries choose their algorithms before anything is captured
-                module(self.crops)
+                module(self._crops)
         torch.cuda.current_stream(device).wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(self.graph):
-            self.scores = module(self.crops)
-        self.answer = torch.zeros(self.scores.shape, pin_memory=True)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(self._graph):
+            self._scores = module(self._crops)
+        self._lanes = [_Lane(shape, self._scores) for _ in range(2)]
+        torch.cuda.current_stream(device).synchronize()  # what was zeroed here is used on other streams
+
+    def begin(self, number: int, crops: Pixels, upload: torch.cuda.Stream, work: torch.cuda.Stream) -> None:
+        """Send crops off: up on one stream, and behind that through the graph and back on the other."""
+        lane = self._lanes[number]
+        lane.done.synchronize()  # at once, but where an error kept the turn before from being fetched
+        np.copyto(lane.host.numpy(), crops, casting="unsafe")
+        with torch.inference_mode():
+            with torch.cuda.stream(upload):
+                lane.crops.copy_(lane.host, non_blocking=True)
+                lane.uploaded.record(upload)
+            with torch.cuda.stream(work):
+                work.wait_event(lane.uploaded)
+                self._crops.copy_(lane.crops)
+                self._graph.replay()
+                lane.answer.copy_(self._scores, non_blocking=True)
+                lane.done.record(work)
+
+    def finish(self, number: int) -> NDArray[np.float32]:
+        """Wait for the scores (bucket, classes) of a lane."""
+        self._lanes[number].done.synchronize()
+        return self._lanes[number].answer.numpy().copy()
 
 
 class CudaGraphEngine(BucketedEngine):
@@ -77,7 +132,7 @@ class CudaGraphEngine(BucketedEngine):
         module = scoring_net(card, fold_batch_norms(network.float()), "fp16").to(device)
         channels_last(module)
         self._module = module  # the graphs read its weights where they lie
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._upload, self._work = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
         self._captured = {bucket: _Captured(module, bucket, card.crop_px, device) for bucket in self._buckets}
 
     @property
@@ -95,13 +150,20 @@ class CudaGraphEngine(BucketedEngine):
         self._captured = {}
 
     def _run(self, crops: Pixels) -> NDArray[np.float32]:
+        return next(self._run_all(iter([crops])))
+
+    def _run_all(self, turns: Iterator[Pixels]) -> Iterator[NDArray[np.float32]]:
         if not self._captured:
             raise closed()
-        bucket = self._captured[len(crops)]
-        np.copyto(bucket.host.numpy(), crops, casting="unsafe")
-        with torch.cuda.stream(self._stream), torch.inference_mode():
-            bucket.crops.copy_(bucket.host, non_blocking=True)
-            bucket.graph.replay()
-            bucket.answer.copy_(bucket.scores, non_blocking=True)
-        self._stream.synchronize()
-        return bucket.answer.numpy().copy()
+        under_way: list[_Captured | None] = [None, None]
+
+        def begin(lane: int, crops: Pixels) -> None:
+            bucket = under_way[lane] = self._captured[len(crops)]
+            bucket.begin(lane, crops, self._upload, self._work)
+
+        def finish(lane: int) -> NDArray[np.float32]:
+            bucket = under_way[lane]
+            assert bucket is not None
+            return bucket.finish(lane)
+
+        return overlapped(turns, begin, finish)
