@@ -38,6 +38,7 @@ from hspc_live.faults.sorter import FaultySorter
 from hspc_live.faults.system import Calendar, FullDisk
 from hspc_live.processes.acquire import acquire
 from hspc_live.processes.child import Child, run_child
+from hspc_live.processes.door import door
 from hspc_live.processes.plan import RunPlan
 from hspc_live.processes.record import record
 from hspc_live.processes.rehearsal import Turn, rehearsing
@@ -182,6 +183,8 @@ def targets(settings: RunSettings, *, recording: bool) -> dict[str, Target]:
         roles["record"] = record_process
     for number in range(settings.pipeline.workers):
         roles[f"segment-{number}"] = segment_process
+    if settings.door is not None:
+        roles["door"] = door_process
     return roles
 
 
@@ -209,6 +212,11 @@ def acquire_process(plan: RunPlan, role: str) -> None:
 def segment_process(plan: RunPlan, role: str) -> None:
     """One segment worker."""
     run_child(plan, role, segment)
+
+
+def door_process(plan: RunPlan, role: str) -> None:
+    """The door to other computers."""
+    run_child(plan, role, door)
 
 
 def record_process(plan: RunPlan, role: str) -> None:

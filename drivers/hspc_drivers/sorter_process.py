@@ -100,7 +100,7 @@ def _run(
     """Be the device until switched off (True) or orphaned (False). Closes the diary."""
     be_urgent()
     with contextlib.closing(diary) if diary is not None else contextlib.nullcontext():
-        with open_dealer(address, DEVICE, own, max_incoming_bytes=MOST_BYTES, max_parts=1) as link:
+        with open_dealer(address, DEVICE, own, max_incoming_bytes=MOST_BYTES, max_incoming_parts=1) as link:
             return _DeviceProcess(settings, DeviceClock.of(settings, epoch_ns), link, diary, host_alive).run()
 
 

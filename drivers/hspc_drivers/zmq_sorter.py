@@ -82,7 +82,7 @@ class ZmqSorter:
     def open(self) -> None:
         """Wait for the device and estimate its clock. Raises DeviceError."""
         try:
-            self._link = open_router(self._address, self._guard, max_incoming_bytes=MOST_BYTES, max_parts=1)
+            self._link = open_router(self._address, self._guard, max_incoming_bytes=MOST_BYTES, max_incoming_parts=1)
         except WireError as error:
             raise DeviceError(f"sorter: {error} (sorter.address)") from error
         try:

@@ -30,6 +30,7 @@ from hspc_live.settings.fault_checks import check_faults
 from hspc_live.settings.faults import FaultPlan
 from hspc_live.settings.schema import RunSettings
 from hspc_live.wire.links import endpoint, open_router, private_folder
+from hspc_live.wire.messages import CONTROL_BYTES
 from hspc_live.wire.ring import pixel_folder
 from hspc_live.wiring import check_keys, resolve_gates, settings_json, targets
 from hspc_models.open_engine import ready_engine
@@ -120,7 +121,8 @@ def execute(order: Order, listen: Listener) -> Outcome:
     diary = order.out / DIARY if order.out is not None and order.live and settings.sorter.kind != "none" else None
     folder = private_folder()
     run = run_id()
-    control = open_router(endpoint(folder, "control"))
+    at = endpoint(folder, "control")
+    control = open_router(at, handover=False, max_incoming_bytes=CONTROL_BYTES, max_incoming_parts=1)
     plan = RunPlan(
         run_id=run,
         folder=str(folder),
@@ -191,6 +193,7 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         "work_ns": sort["work_ns"],
         "shown": sort["shown"],
         "frames_per_s": sort["frames_fed"] * 1e9 / sort["span_ns"] if sort["span_ns"] else None,
+        "refused": _refused(report),
         "interrupted": report.interrupted,
     }
     if sort["stream_error"]:
@@ -199,6 +202,12 @@ def summarise(run: str, report: RunReport) -> dict[str, Any]:
         unrecorded = {"frames": acquire.get("unrecorded_frames", 0), "messages": sort["unrecorded_messages"]}
         summary["recording"] = {**record, "unrecorded": unrecorded}
     return summary
+
+
+def _refused(report: RunReport) -> dict[str, int]:
+    """Messages that had no effect, as `socket.reason`: nobody who belongs to a run sends any."""
+    counts = {"control": report.refused} | {role: body.get("refused", {}) for role, body in report.reports.items()}
+    return {f"{at}.{why}": n for at, found in sorted(counts.items()) for why, n in sorted(found.items())}
 
 
 def _left_behind(recording: Path, summary: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hspc_live.cli.join import join
+from hspc_live.cli.join import join, join_far_away
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, screen
 from hspc_live.cli.rig_check import rig_findings, rig_rows
@@ -198,10 +198,21 @@ def worker(
     control: Annotated[
         str,
         typer.Argument(
-            help="The run's control address, from its line `running: control at …` on stderr.", metavar="ADDRESS"
+            help="The run's control address, from its line `running: control at …` on stderr; or the tcp:// address of "
+            "the door of a run on another computer.",
+            metavar="ADDRESS",
         ),
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="What the run shall call it in its messages.")] = "extra",
+    secret: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For a run on another computer: this one's secret key file.")
+    ] = None,
+    run_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For a run on another computer: that one's public key file.")
+    ] = None,
 ) -> None:
-    """Lend a run under way on this machine one more process that looks for cells; Ctrl-C takes it away again."""
-    join(control, name)
+    """Lend a run under way, here or elsewhere, one more process that looks for cells; Ctrl-C takes it away again."""
+    if control.startswith("tcp://"):
+        join_far_away(control, name, secret, run_key)
+    else:
+        join(control, name)

@@ -134,6 +134,8 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from (("disarmed", reason) for reason in summary["disarmed"])
     if faults := (summary.get("sorter") or {}).get("faults"):
         yield "sorter's wire", counted(faults)
+    if refused := summary.get("refused"):
+        yield "refused messages", f"{counted(refused)}: somebody else spoke at this run's sockets"
     yield from (("note", warning) for warning in summary["warnings"])
     yield "decisions", f"{summary['decisions_sha256'][:16]}…"
 

@@ -190,6 +190,8 @@ def replay(
         settings = load(config, overrides)
     elif own is not None:
         settings = load_text(own, f"the settings in {recording}", overrides)
+        if not any(text.startswith("door.") for text in overrides):  # a file opens no door, whoever wrote it
+            settings = settings.model_copy(update={"door": None})
     else:
         settings = load(shipped_config("replay_rtdc"), overrides)
     settings = _as_replay(settings, recording, workers, um_per_px, fps)

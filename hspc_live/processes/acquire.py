@@ -27,8 +27,10 @@ from hspc_live.processes.facts import camera_facts
 from hspc_live.stages.background import Snapshot
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.credit import LeaseTable
+from hspc_live.wire.intake import Intake
 from hspc_live.wire.links import Link, open_dealer, open_router, wait_any
 from hspc_live.wire.messages import (
+    WORKERS,
     Drain,
     Entry,
     FramesEnded,
@@ -81,6 +83,7 @@ class Acquire:
         self._sort: Link = open_dealer(facts["sort"]["address"], b"acquire")
         self._record: Link | None = open_dealer(facts["record"]["address"], b"acquire") if plan.recording else None
         self._decoder = Decoder[ToAcquire](ToAcquire)
+        self._wants = Intake[Want](work, Want, run=plan.run_id, senders=lambda name: name.startswith(WORKERS))
         self._leases = LeaseTable()
         self._frames: dict[int, _InFlight] = {}
         self._waiting: deque[int] = deque()
@@ -150,6 +153,7 @@ class Acquire:
                 "unrecorded_frames": self._unrecorded,
                 "leased_again": self.leased_again,
                 "out_of_order": self._capture.out_of_order,
+                "refused": self._wants.refused,
                 "error": self._capture.error,
                 "warnings": self._capture.warnings,
             }
@@ -233,10 +237,9 @@ class Acquire:
 
     def _take_messages(self) -> None:
         """Credits from workers; releases from sort and from the recorder."""
-        while (got := self._work.try_recv()) is not None:
-            message = self._decoder.decode(got[1]).message
-            if isinstance(message, Want) and got[0] is not None:
-                self._leases.grant(got[0].decode(), message.credit)
+        for worker, want in self._wants.take():
+            if not self._leases.grant(worker.decode(errors="replace"), want.message.credit):
+                self._wants.refuse("impossible")
         while (got := self._sort.try_recv()) is not None:
             message = self._decoder.decode(got[1]).message
             if isinstance(message, Release):
@@ -244,15 +247,16 @@ class Acquire:
         while self._record is not None and (got := self._record.try_recv()) is not None:
             message = self._decoder.decode(got[1]).message
             if isinstance(message, Release):
-                self._recorder_holds.difference_update(message.indices)
-                self._released(message.indices, of_lease=False)
+                held = [index for index in message.indices if index in self._recorder_holds]
+                self._recorder_holds.difference_update(held)
+                self._released(held, of_lease=False)
 
     def _released(self, indices: list[int], *, of_lease: bool) -> None:
         for index in indices:
             if of_lease:
                 self._leases.release(index)
             flight = self._frames.get(index)
-            if flight is None:
+            if flight is None or (of_lease and not flight.wanted):
                 continue
             flight.wanted = flight.wanted and not of_lease
             flight.holders -= 1
@@ -344,7 +348,7 @@ async def acquire(child: Child, camera: Camera) -> dict[str, Any]:
         slots = plan.settings.pipeline.ring_slots
         with (
             PixelRing.create(Path(plan.ring_folder), slots, slot_bytes) as ring,
-            open_router(plan.bind("work")) as work,
+            open_router(plan.bind("work"), handover=False, max_incoming_bytes=4096, max_incoming_parts=1) as work,
         ):
             facts = await child.ready({"ring": str(ring.path), "address": work.address, **camera_facts(info)})
             process = Acquire(child, camera, info, ring, work, facts)

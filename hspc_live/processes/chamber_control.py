@@ -6,6 +6,7 @@ enter, as that of a flow does, and is found in the same way (`wire.address.runni
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -14,8 +15,9 @@ from typing import Any, Protocol, assert_never
 
 from hspc_live.core.errors import WireError
 from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.intake import BURST
 from hspc_live.wire.links import Link, endpoint, open_router, private_folder
-from hspc_live.wire.messages import Answer, ArmNow, AskStatus, DisarmNow, EndRun, SetGates, StopNow
+from hspc_live.wire.messages import CONTROL_BYTES, Answer, ArmNow, AskStatus, DisarmNow, EndRun, SetGates, StopNow
 
 Knock = ArmNow | DisarmNow | SetGates | AskStatus | EndRun | StopNow
 
@@ -47,7 +49,9 @@ def control_socket() -> Iterator[Link]:
     """A socket at which a run can be reached, for as long as the context lasts. Raises WireError, OSError."""
     folder = private_folder()
     try:
-        with open_router(endpoint(folder, "control")) as link:
+        with open_router(
+            endpoint(folder, "control"), handover=False, max_incoming_bytes=CONTROL_BYTES, max_incoming_parts=1
+        ) as link:
             yield link
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -58,7 +62,9 @@ async def serve(link: Link, run: Controlled) -> None:
     decoder = Decoder[Knock](Knock)
     while True:
         await link.wait_readable()
-        while (got := link.try_recv()) is not None:
+        for _ in range(BURST):
+            if (got := link.try_recv()) is None:
+                break
             sender, parts = got
             assert sender is not None  # a router names who speaks
             name = sender.decode(errors="replace")
@@ -69,6 +75,7 @@ async def serve(link: Link, run: Controlled) -> None:
             else:
                 answer = _answer(name, wish, run)
             link.try_send(encode(answer), to=sender)
+        await asyncio.sleep(0)  # under a flood, too, the run comes to its turn
 
 
 def _answer(name: str, wish: Knock, run: Controlled) -> Answer:

@@ -27,14 +27,21 @@ class Ordered:
 
 
 class FrameOrder:
-    """Restores order. `deadline_ns` (from hand-over; None waits for ever) is when a missing result is given up."""
+    """Restores order. `deadline_ns` (from hand-over; None waits for ever) is when a missing result is given up.
 
-    def __init__(self, deadline_ns: int | None) -> None:
+    `most_early` results of frames that are not logged yet are kept, those of the lowest numbers: no more frames than
+    the ring has slots can be out at once, so whatever lies beyond was made up.
+    """
+
+    def __init__(self, deadline_ns: int | None, most_early: int = 1024) -> None:
         self._deadline_ns = deadline_ns
+        self._most_early = most_early
         self._log: deque[Entry] = deque()
         self._results: dict[int, FrameResult] = {}
         self._lost: dict[int, str] = {}
-        self._passed = -1  # the log's numbers only grow; up to here everything is settled
+        self._logged = -1  # the log's numbers only grow; up to here everything is logged
+        self._awaited: set[int] = set()  # logged and not settled
+        self._early: set[int] = set()  # not logged, and there is a result
         self.unexpected = 0
 
     @property
@@ -48,8 +55,19 @@ class FrameOrder:
         return len(self._log)
 
     def log(self, entries: Iterable[Entry]) -> None:
-        """What acquire captured next."""
-        self._log.extend(entries)
+        """What acquire captured next. Numbers that do not grow were said before: counted and ignored."""
+        for entry in entries:
+            if entry.index <= self._logged:
+                self.unexpected += 1
+                continue
+            self._logged = entry.index
+            self._log.append(entry)
+            self._awaited.add(entry.index)
+        for index in [index for index in self._early if index <= self._logged]:
+            self._early.remove(index)
+            if index not in self._awaited:  # there is no such frame
+                self.unexpected += 1
+                del self._results[index]
 
     def result(self, result: FrameResult) -> None:
         """A worker's result; a second one, or one that comes after its frame was given up, is counted and ignored.
@@ -57,14 +75,23 @@ class FrameOrder:
         acquire leases a frame before it logs it, and on another link: a result may come before its log entry, so
         unknown frames are kept until the log reaches them.
         """
-        if result.index <= self._passed or result.index in self._results:
+        known = result.index > self._logged or result.index in self._awaited
+        if not known or result.index in self._results:
             self.unexpected += 1
             return
         self._results[result.index] = result
+        if result.index > self._logged:
+            self._early.add(result.index)
+            if len(self._early) > self._most_early:
+                self.unexpected += 1
+                del self._results[farthest := max(self._early)]
+                self._early.remove(farthest)
 
     def lost(self, indices: Iterable[int], reason: str) -> None:
         """These will never have a result: acquire says so."""
-        self._lost.update((index, reason) for index in indices if index > self._passed)
+        self._lost.update((index, reason) for index in indices if index > self._logged or index in self._awaited)
+        while len(self._lost) > self._most_early:
+            del self._lost[max(self._lost)]
 
     def take(self, now_ns: int) -> list[Ordered]:
         """Everything that is settled at the head of the log."""
@@ -86,7 +113,7 @@ class FrameOrder:
                 break
             self._log.popleft()
             self._lost.pop(entry.index, None)
-            self._passed = entry.index
+            self._awaited.discard(entry.index)
         return settled
 
     def _overdue(self, entry: Entry, now_ns: int) -> bool:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from hspc_live.processes.child import Child
 from hspc_live.processes.disk_watch import DiskWatch
 from hspc_live.processes.facts import camera_info
-from hspc_live.processes.segment_worker import decode_results
+from hspc_live.processes.results import ResultShape, decode_results
 from hspc_live.recording.writer import RecordingWriter
-from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.codec import encode
+from hspc_live.wire.intake import BURST, Intake
 from hspc_live.wire.links import Link, open_router
 from hspc_live.wire.messages import (
     Books,
@@ -39,7 +40,6 @@ from hspc_live.wire.messages import (
 from hspc_live.wire.ring import PixelRing, StaleSlot
 
 LOOP_S = 0.05
-BURST = 64
 REST_S = 1.0
 ACQUIRE = b"acquire"
 
@@ -47,12 +47,13 @@ ACQUIRE = b"acquire"
 class Recorder:
     """The loop of the process."""
 
-    def __init__(self, child: Child, writer: RecordingWriter, ring: PixelRing, link: Link) -> None:
+    def __init__(self, child: Child, writer: RecordingWriter, ring: PixelRing, link: Link, shape: ResultShape) -> None:
         self._child = child
         self._writer = writer
         self._ring = ring
         self._link = link
-        self._decoder = Decoder[ToRecord](ToRecord)
+        self._intake = Intake[ToRecord](link, ToRecord, run=child.plan.run_id, senders={ACQUIRE, b"sort"}.__contains__)
+        self._shape = shape
         self._flush_s = child.plan.settings.record.flush_s
         assert child.plan.recording is not None
         self._disk = DiskWatch(Path(child.plan.recording))
@@ -69,11 +70,7 @@ class Recorder:
         while not self._finished() and not self._child.quit:
             self._child.turn()
             await self._link.wait_readable(LOOP_S)
-            for _ in range(BURST):
-                got = self._link.try_recv()
-                if got is None:
-                    break
-                decoded = self._decoder.decode(got[1])
+            for _, decoded in self._intake.take(BURST // 4):
                 await self._take(decoded.message, decoded.arrays)
             if time.monotonic() - flushed >= self._flush_s:
                 self._writer.flush()
@@ -86,7 +83,8 @@ class Recorder:
             self._writer.close(json.loads(self._closing.ledger), json.loads(self._closing.summary), missing)
         else:
             self._writer.close(None, None)
-        return {"frames": self.frames, "stale_frames": self.stale, "view_rows": self.rows}
+        counts = {"frames": self.frames, "stale_frames": self.stale, "view_rows": self.rows}
+        return {**counts, "refused": self._intake.refused}
 
     def _watch_disk(self) -> None:
         if (warning := self._disk.look()) is not None:
@@ -96,9 +94,9 @@ class Recorder:
     async def _take_the_rest(self) -> None:
         """Called off: what has arrived already is written all the same, as far as a second suffices."""
         until = time.monotonic() + REST_S
-        while time.monotonic() < until and (got := self._link.try_recv()) is not None:
-            decoded = self._decoder.decode(got[1])
-            await self._take(decoded.message, decoded.arrays)
+        while time.monotonic() < until and self._link.readable():
+            for _, decoded in self._intake.take():
+                await self._take(decoded.message, decoded.arrays)
 
     def _finished(self) -> bool:
         return self._closing is not None and self._expected is not None and self.frames + self.stale >= self._expected
@@ -108,7 +106,7 @@ class Recorder:
             case Keep():
                 await self._keep(message, arrays)
             case Results():
-                for result in decode_results(message, arrays):
+                for result in decode_results(message, arrays, self._shape):
                     self._writer.write_result(result)
                     self.rows += len(result.crops)
             case Scores(keys):
@@ -155,7 +153,7 @@ async def record(child: Child, pipeline_id: str, card_yaml: str, versions: dict[
     plan = child.plan
     assert plan.recording is not None
     cv2.setNumThreads(1)  # checksums: too small to share out
-    with open_router(plan.bind("record")) as link:
+    with open_router(plan.bind("record"), handover=False) as link:
         facts = await child.ready({"address": link.address})
         settings = plan.settings
         window_px = settings.record.window_px
@@ -174,4 +172,4 @@ async def record(child: Child, pipeline_id: str, card_yaml: str, versions: dict[
         )
         with PixelRing.attach(Path(facts["acquire"]["ring"])) as ring:
             await child.prepared()
-            return await Recorder(child, writer, ring, link).run()
+            return await Recorder(child, writer, ring, link, ResultShape.of(settings, facts)).run()

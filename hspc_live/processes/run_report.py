@@ -12,7 +12,10 @@ from hspc_live.core.errors import HspcError
 
 @dataclass(slots=True)
 class RunReport:
-    """What the processes reported; `failures` are (role, error class, text) of those that gave up."""
+    """What the processes reported; `failures` are (role, error class, text) of those that gave up.
+
+    `refused` counts, by reason, messages at the control socket that had no effect.
+    """
 
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
@@ -20,6 +23,7 @@ class RunReport:
     injected: Counter[str] = field(default_factory=Counter)  # by a fault plan, by what it is counted under
     died: Counter[str] = field(default_factory=Counter)  # processes by role, those that were killed too
     warnings: list[str] = field(default_factory=list)  # what processes said that stays true afterwards
+    refused: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
     stopped_now: bool = False
     stopped_by: str | None = None

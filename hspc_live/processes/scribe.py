@@ -11,7 +11,7 @@ from typing import Any
 from hspc_live.core.events import Scored
 from hspc_live.core.values import CellRecord, FrameResult, Receipt, SortCommand
 from hspc_live.processes.child import Child
-from hspc_live.processes.segment_worker import encode_results
+from hspc_live.processes.results import encode_results
 from hspc_live.stages.ledger import Ledger
 from hspc_live.wire.codec import encode
 from hspc_live.wire.links import Link, open_dealer

@@ -19,10 +19,11 @@ from hspc_live.core.crop import CropGeometry
 from hspc_live.core.values import FrameResult, Pixels
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
+from hspc_live.processes.results import encode_results
 from hspc_live.stages.segment import Segmenter
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.links import Link, open_dealer
-from hspc_live.wire.messages import Lease, ResultHead, Results, ToWorker, Want
+from hspc_live.wire.messages import Lease, ToWorker, Want
 from hspc_live.wire.ring import PixelRing, StaleSlot
 
 CREDIT = 2
@@ -97,60 +98,6 @@ class Worker:
         if results:
             self._send(self._sort, encode_results(results, self._run))
         self._send(self._work, encode(Want(1), run=self._run))
-
-
-def encode_results(results: list[FrameResult], run: str) -> list[Any]:
-    """One message for the results of several frames."""
-    heads = [
-        ResultHead(
-            r.index, r.captured_ns, r.background, r.over_cap, r.alarms, r.segment_ns, len(r.objects), len(r.crops)
-        )
-        for r in results
-    ]
-    if len(results) == 1:
-        only = results[0]
-        return encode(Results(heads), [only.objects, only.crops, only.windows, only.masks], run=run)
-    arrays = [
-        _joined([r.objects for r in results]),
-        _joined([r.crops for r in results]),
-        _joined([r.windows for r in results]),
-        _joined([r.masks for r in results]),
-    ]
-    return encode(Results(heads), arrays, run=run)
-
-
-def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenated along the first axis; empty ones may have another shape behind it."""
-    filled = [a for a in arrays if len(a)]
-    return np.concatenate(filled) if filled else arrays[0]
-
-
-def decode_results(message: Results, arrays: Sequence[NDArray[Any]]) -> list[FrameResult]:
-    """The results of a message; arrays are views into it. Raises ValueError if counts and arrays disagree."""
-    objects, crops, windows, masks = arrays
-    if sum(h.objects for h in message.frames) != len(objects) or sum(h.crops for h in message.frames) != len(crops):
-        raise ValueError("a results message whose counts do not match its arrays")
-    results: list[FrameResult] = []
-    o = c = 0
-    for head in message.frames:
-        rows = slice(o, o + head.objects)
-        results.append(
-            FrameResult(
-                index=head.index,
-                captured_ns=head.captured_ns,
-                objects=objects[rows],
-                crops=crops[c : c + head.crops],
-                windows=windows[rows] if len(windows) else windows,
-                masks=masks[rows] if len(masks) else masks,
-                background=head.background,
-                over_cap=head.over_cap,
-                alarms=head.alarms,
-                segment_ns=head.segment_ns,
-            )
-        )
-        o += head.objects
-        c += head.crops
-    return results
 
 
 async def segment(child: Child) -> dict[str, Any]:

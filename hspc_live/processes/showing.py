@@ -167,8 +167,12 @@ class Showing:
             return _NO_PIXELS
 
     def report(self) -> dict[str, int]:
-        """For the summary: messages made, those without a picture because its slot was in use again, time spent."""
-        return {"messages": self.made, "without_picture": self.stale, "busy_ns": self.busy_ns}
+        """For the summary: messages made, those without a picture because its slot was in use again, time spent.
+
+        `refused` counts what others sent here: who looks on has nothing to say.
+        """
+        made = {"messages": self.made, "without_picture": self.stale, "busy_ns": self.busy_ns}
+        return {**made, "refused": self._link.refused}
 
     def close(self) -> None:
         """Let go of the ring; the link belongs to who opened it."""

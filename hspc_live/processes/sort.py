@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hspc_live.core.clock import NS_PER_S, Clock, VirtualClock
+from hspc_live.core.errors import WireError
 from hspc_live.core.events import (
     Alarm,
     ArmingRefused,
@@ -44,8 +45,8 @@ from hspc_live.processes.inference import Inference
 from hspc_live.processes.operator import Operator
 from hspc_live.processes.order import FrameOrder, Ordered
 from hspc_live.processes.plan import RECEIPT_GRACE_NS
+from hspc_live.processes.results import RESULT_BYTES, ResultShape, decode_results
 from hspc_live.processes.scribe import Scribe
-from hspc_live.processes.segment_worker import decode_results
 from hspc_live.processes.self_test import EngineProof, Findings, SelfTest, disc_crop, engine_problem
 from hspc_live.processes.showing import Showing
 from hspc_live.processes.standing import standing
@@ -53,14 +54,20 @@ from hspc_live.processes.tally import Tally
 from hspc_live.settings.schema import RunSettings
 from hspc_live.stages.gate import EditGates
 from hspc_live.stages.sort_core import SortCore
-from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.codec import encode
+from hspc_live.wire.intake import Intake
 from hspc_live.wire.links import Link, Publisher, open_pub, open_router, wait_any
-from hspc_live.wire.messages import Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
+from hspc_live.wire.messages import WORKERS, Entry, Lost, Notices, Release, Results, StreamEnded, ToSort
 from hspc_live.wire.telemetry import Standing
 
 LOOP_S = 0.01
 SOUND_NS = 60 * NS_PER_S  # who arms later than this after the engine was checked has it checked again
 ACQUIRE = b"acquire"
+
+
+def _listened_to(name: bytes) -> bool:
+    """Who may tell *sort* anything: acquire, and those who look for cells."""
+    return name == ACQUIRE or name.startswith(WORKERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +109,20 @@ class Sort:
         self._sorter = Actuator(parts.sorter, live=plan.live)
         self._group = settings.pipeline.batch_frames
         deadline_s = settings.pipeline.frame_deadline_s
-        self._order = FrameOrder(int(deadline_s * NS_PER_S) if plan.live else None)
+        self._order = FrameOrder(int(deadline_s * NS_PER_S) if plan.live else None, settings.pipeline.ring_slots)
         self._camera = camera_info(facts["acquire"])
         self._core = SortCore(settings.sort, parts.engine.classes, self._camera.time_sd_us)
         self._scribe = Scribe(child, facts["record"]["address"] if plan.recording else None, live=plan.live)
         self._tally = Tally(live=plan.live)
         self._in = link
+        self._incoming = Intake[ToSort](link, ToSort, run=plan.run_id, senders=_listened_to)
+        self._shape = ResultShape.of(settings, facts)
         ring, shape = Path(facts["acquire"]["ring"]), (self._camera.height_px, self._camera.width_px)
         self._showing = Showing(shown, ring, shape, self._camera.dtype, plan.run_id, parts.engine.classes)
         self._size_px, dtype = int(facts["sort"]["geometry"]["size_px"]), np.dtype(self._camera.dtype)
         crop = parts.proof.crop if parts.proof is not None else disc_crop(self._size_px)
         self._canary = canary_of(parts.engine, crop, dtype) if plan.live else None
         self._inference = Inference(parts.engine, p99_ms, self._canary)
-        self._decoder = Decoder[ToSort](ToSort)
         self._fed = 0
         self._held = 0
         self._self_test = SelfTest(self._camera, settings.sort.timing.max_clock_error_ms)
@@ -164,13 +172,17 @@ class Sort:
 
     async def _intake(self) -> None:
         """Take what has arrived, then feed the core whatever is settled in capture order."""
-        while (got := self._in.try_recv()) is not None:
+        for sender, decoded in self._incoming.take():
             started = time.perf_counter_ns()
-            decoded = self._decoder.decode(got[1])
             match decoded.message:
                 case Results() as results:
-                    for result in decode_results(results, decoded.arrays):
-                        self._order.result(result)
+                    try:
+                        for result in decode_results(results, decoded.arrays, self._shape):
+                            self._order.result(result)
+                    except WireError:
+                        self._incoming.refuse("impossible")
+                case Notices() | Lost() | StreamEnded() if sender != ACQUIRE:
+                    self._incoming.refuse("stranger")
                 case Notices(entries, held, silent):
                     self._order.log(entries)
                     self._held = held
@@ -458,6 +470,7 @@ class Sort:
         report["captured_by_acquire"] = self._stream_ended.captured if self._stream_ended is not None else None
         report |= self._operator.report()
         report["unexpected_results"] = self._order.unexpected
+        report["refused"] = self._incoming.refused
         report["engine"] = {
             "name": self._parts.engine.name,
             "precision": self._parts.engine.precision,
@@ -479,7 +492,12 @@ class Sort:
 
 async def sort(child: Child, parts: SortParts) -> dict[str, Any]:
     """Report the model's facts, run until the stream has ended."""
-    with open_router(child.plan.bind("sort")) as link, open_pub(child.plan.bind("show")) as shown:
+    with (
+        open_router(
+            child.plan.bind("sort"), handover=False, max_incoming_bytes=RESULT_BYTES, max_incoming_parts=5
+        ) as link,
+        open_pub(child.plan.bind("show")) as shown,
+    ):
         facts = await child.ready({"address": link.address, "show": shown.address, **parts.facts})
         # timed only now, when every other process has done its loading; in replay time is virtual, so nothing is timed
         p99_ms = parts.engine.warm_up() if child.plan.live else dict.fromkeys(parts.engine.buckets, 0.0)

@@ -21,13 +21,14 @@ from typing import Any, assert_never
 
 from msgspec import Struct
 
-from hspc_live.core.errors import DeviceError, HspcError, WireError
+from hspc_live.core.errors import DeviceError, HspcError
 from hspc_live.processes.plan import RunPlan
 from hspc_live.processes.rehearsal import process_faults
 from hspc_live.processes.run_report import RunReport
 from hspc_live.processes.signals import handle_signals, sigint_blocked
 from hspc_live.processes.visitors import Visitors
-from hspc_live.wire.codec import Decoder, encode
+from hspc_live.wire.codec import encode
+from hspc_live.wire.intake import Intake
 from hspc_live.wire.links import Link
 from hspc_live.wire.messages import (
     Answer,
@@ -43,6 +44,7 @@ from hspc_live.wire.messages import (
     Hung,
     Injected,
     Pace,
+    Parted,
     Prepare,
     Prepared,
     Quit,
@@ -83,6 +85,11 @@ class _Process:
     failure: Failed | None = None
 
 
+def _replaceable(name: str) -> bool:
+    """Who holds nothing that matters: those who look for cells, here and, through the door, far away."""
+    return name.startswith(("segment-", "door"))
+
+
 class Supervisor:
     """Runs one plan. `targets` maps a role to the function its process starts with; roles `segment-K` are workers."""
 
@@ -94,9 +101,12 @@ class Supervisor:
         self._listen = listen
         self._context = multiprocessing.get_context("spawn")
         self._link = control
-        self._decoder = Decoder[ToSupervisor](ToSupervisor)
+        self._prepare_message: Prepare | None = None
         self._children: dict[str, _Process] = {}
-        self._visitors = Visitors(self._tell, listen)
+        self._intake = Intake[ToSupervisor](
+            control, ToSupervisor, tell=lambda name, why: listen(name, "not-understood", why)
+        )
+        self._visitors = Visitors(self._tell, listen, self._intake.refuse)
         self._report = RunReport()
         self._facts = "{}"
         self._lease_timeout_s = plan.settings.pipeline.lease_timeout_s
@@ -121,6 +131,7 @@ class Supervisor:
             await self._end()
         finally:
             handled()
+            self._report.refused = self._intake.refused
             self._kill_leftovers()
             shutil.rmtree(self._plan.ring_folder, ignore_errors=True)
             shutil.rmtree(self._plan.folder, ignore_errors=True)
@@ -142,6 +153,7 @@ class Supervisor:
             return False
         facts = {name: child.ready or {} for name, child in self._children.items()}
         self._facts = json.dumps(facts)
+        self._prepare_message = Prepare(self._facts, json.dumps(asdict(self._plan)))
         self._tell_all(self._prepare())
         if not await self._until(lambda c: c.prepared, "get prepared"):
             return False
@@ -170,7 +182,8 @@ class Supervisor:
             await asyncio.sleep(TURN_S)
 
     def _prepare(self) -> Prepare:
-        return Prepare(self._facts, json.dumps(asdict(self._plan)))
+        assert self._prepare_message is not None, "everyone has reported what they found"
+        return self._prepare_message
 
     # ---- main loop -------------------------------------------------------------------------------------------------
 
@@ -233,15 +246,8 @@ class Supervisor:
     # ---- messages and deaths -----------------------------------------------------------------------------------------
 
     def _take_messages(self) -> None:
-        while (got := self._link.try_recv()) is not None:
-            sender, parts = got
-            assert sender is not None
-            name = sender.decode(errors="replace")
-            try:
-                message = self._decoder.decode(parts).message
-            except WireError as error:  # e.g. a worker of another version that wants to join
-                self._listen(name, "not-understood", str(error))
-                continue
+        for sender, decoded in self._intake.take():
+            name, message = sender.decode(errors="replace"), decoded.message
             child = self._children.get(name)
             if child is None:
                 self._visited(name, message)
@@ -256,7 +262,7 @@ class Supervisor:
                         self._tell(name, self._prepare())
                 case Prepared():
                     child.prepared = True
-                    if name.startswith("segment-") and "." in name:
+                    if _replaceable(name) and "." in name:
                         self._tell(name, Go())
                 case Beat():
                     pass
@@ -278,6 +284,8 @@ class Supervisor:
                         self._children[worker].process.kill()
                     else:
                         self._tell("acquire", WorkerGone(worker))
+                case Parted(worker):
+                    self._tell("acquire", WorkerGone(worker))
                 case Answer(asked_by):
                     self._tell(asked_by, message)
                 case ArmNow() | DisarmNow() | SetGates() | AskStatus() | AskRun() | Pace() | EndRun() | StopNow():
@@ -327,7 +335,7 @@ class Supervisor:
                 continue
             if child.failure is None:
                 self._report.died[name.split("-")[0]] += 1
-            if restart and name.startswith("segment-") and child.failure is None:
+            if restart and _replaceable(name) and child.failure is None:
                 if not self._replace(name):
                     return False
                 continue
@@ -365,12 +373,12 @@ class Supervisor:
         self._report.replaced_workers += 1
         self._tell("acquire", WorkerGone(name))
         if self._report.replaced_workers > MOST_RESTARTS:
-            error = HspcError(f"segment workers died more than {MOST_RESTARTS} times: giving up")
+            error = HspcError(f"workers died more than {MOST_RESTARTS} times: giving up")
             self._listen(name, "died", str(error))
             self._tell("sort", DisarmNow(str(error)))
             self._fail(name, error)
             return False
-        self._listen(name, "replaced", "the worker died; its frames go out once more")
+        self._listen(name, "replaced", "it died; what it had goes out once more")
         role = name.split(".")[0]
         self._start(role, f"{role}.{self._report.replaced_workers}")
         return True

@@ -7,16 +7,20 @@ name of the visitor, whose answer the supervisor passes back; to end or stop the
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hspc_live.wire.intake import Rate
 from hspc_live.wire.messages import (
+    WORKERS,
     Answer,
     ArmNow,
     AskRun,
     AskStatus,
+    Beat,
     DisarmNow,
     EndRun,
     Go,
@@ -29,15 +33,27 @@ from hspc_live.wire.messages import (
     ToSupervisor,
 )
 
+WISHES_PER_S = 50.0
+WISHES_BURST_S = 4.0
+MOST_GUESTS = 64
+
 Send = Callable[[str, Struct], None]
 
 
 class Visitors:
-    """`guests` are the segment workers that joined; `send(name, message)` reaches a child or a visitor."""
+    """`guests` are the segment workers that joined; `send(name, message)` reaches a child or a visitor.
 
-    def __init__(self, send: Send, listen: Callable[[str, str, str], None]) -> None:
+    `refuse(reason)` counts what is too much: all visitors together have a rate, so that a flood of wishes cannot fill
+    the queue to *sort* in which the one wish to disarm must find room.
+    """
+
+    def __init__(
+        self, send: Send, listen: Callable[[str, str, str], None], refuse: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._send = send
         self._listen = listen
+        self._refuse = refuse
+        self._rate = Rate(WISHES_PER_S, WISHES_BURST_S)
         self.guests: set[str] = set()
 
     def take(
@@ -49,8 +65,14 @@ class Visitors:
         `ending` is neither armed nor given other gates any more. A guest that falls silent is found by acquire, whose
         leases it holds.
         """
+        if not isinstance(message, Beat) and not self._rate.admits(b"", time.monotonic()):
+            self._refuse("too_fast")
+            return None
         match message:
-            case Ready() if name.startswith("segment-") and prepare is not None:
+            case Ready() if name.startswith(WORKERS.decode()) and prepare is not None:
+                if len(self.guests) >= MOST_GUESTS:
+                    self._refuse("too_many")
+                    return None
                 self.guests.add(name)
                 self._listen(name, "joined", f"process {message.pid}")
                 self._send(name, prepare)

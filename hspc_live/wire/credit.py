@@ -13,6 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MOST_CREDIT = 16
+MOST_WORKERS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -63,19 +66,22 @@ class LeaseTable:
         self._ended: dict[int, None] = {}
         self._taken = self._released = self._lost = self._repeated = self._strange = 0
 
-    def grant(self, worker: str, credit: int) -> None:
+    def grant(self, worker: str, credit: int) -> bool:
         """`worker` is ready for `credit` more batches: it has done its oldest ones, if it had any.
 
-        Raises ValueError unless credit is positive.
+        False, and nothing changes, for a credit that is not positive, or that would bring it above `MOST_CREDIT`, and
+        for one worker more than `MOST_WORKERS`: no honest worker asks for so much.
         """
-        if credit < 1:
-            raise ValueError(f"{worker} grants a credit of {credit}; it must be at least 1")
+        known = worker in self._at_work or len(self._at_work) < MOST_WORKERS
+        if not 1 <= credit <= MOST_CREDIT - self._credit.get(worker, 0) or not known:
+            return False
         batches = self._at_work.setdefault(worker, deque())
         for _ in range(min(credit, len(batches))):
             batches.popleft()
         if worker not in self._credit:
             self._queue.append(worker)
         self._credit[worker] = self._credit.get(worker, 0) + credit
+        return True
 
     def lease_batch(self, frames: Sequence[tuple[int, int]], now_ns: int) -> str | None:
         """Lease these (frame, slot) together, for one credit, to the worker whose turn it is.

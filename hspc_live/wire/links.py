@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import zmq
@@ -37,6 +39,8 @@ __all__ = [
 Options = dict[int, int | bytes]
 
 HANDSHAKE_MS = 10_000
+ANEW_S = 1.0
+_SUBSCRIPTION_BYTES = 256  # the handshake needs some 50
 _LEND_FROM_BYTES = 64 << 10  # on arrival; below this, copying costs less than keeping the queue's buffer alive
 
 _lock = threading.Lock()
@@ -52,14 +56,15 @@ def open_links() -> int:
 class LinkLimits(TypedDict, total=False):
     """What may be set at a link: messages queued per peer and direction (1000), bytes of a message (512 MiB).
 
-    Also the bytes of one that comes in (as many), its parts (257), and the seconds that closing leaves to what is
-    queued (0.2).
+    Also the parts of a message (257), the bytes and parts of one that comes in (as many), and the seconds that closing
+    leaves to what is queued (0.2).
     """
 
     hwm: int
     max_message_bytes: int
-    max_incoming_bytes: int | None
     max_parts: int
+    max_incoming_bytes: int | None
+    max_incoming_parts: int | None
     linger_s: float
 
 
@@ -80,8 +85,9 @@ class Link:
         options: Options,
         hwm: int = 1000,
         max_message_bytes: int = 512 << 20,
-        max_incoming_bytes: int | None = None,
         max_parts: int = 257,
+        max_incoming_bytes: int | None = None,
+        max_incoming_parts: int | None = None,
         linger_s: float = 0.2,
         security: Guard | Pass | None = None,
     ) -> None:
@@ -101,6 +107,7 @@ class Link:
         self._max_bytes = max_message_bytes
         self._max_incoming = max_message_bytes if max_incoming_bytes is None else max_incoming_bytes
         self._max_parts = max_parts
+        self._max_incoming_parts = max_parts if max_incoming_parts is None else max_incoming_parts
         self._waiters: set[asyncio.Future[bool]] = set()
         self._watching: asyncio.AbstractEventLoop | None = None
         self._protection: Protection | None = None
@@ -198,7 +205,7 @@ class Link:
     def _receive(self) -> list[Part] | None:
         """One message, or None for one over the limits, which is read to its end and let go. Raises zmq.Again."""
         parts: list[Part] = []
-        room, most = self._max_incoming, self._max_parts + self._routes
+        room, most = self._max_incoming, self._max_incoming_parts + self._routes
         count, more = 0, True
         while more:
             frame = self._socket.recv(zmq.NOBLOCK, copy=False)
@@ -347,9 +354,18 @@ class Publisher:
     `try_send` never waits: who does not keep up, or stands still, misses messages, and the sender does not notice.
     """
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    STRANGE = 1000
+
+    def __init__(self, address: str) -> None:
+        self._link = _pub(address)
         self._listened = False
+        self._strange = 0
+        self._before = 0
+
+    @property
+    def refused(self) -> int:
+        """What came that is no subscription to everything; nobody who looks on sends anything else."""
+        return self._before + self._strange + self._link.refused
 
     @property
     def address(self) -> str:
@@ -359,8 +375,35 @@ class Publisher:
     def listened(self) -> bool:
         """Whether anybody subscribes now: without that, nothing needs to be made up at all."""
         while (got := self._link.try_recv()) is not None:  # the socket says who comes first and who goes last
-            self._listened = bytes(got[1][0][:1]) == b"\x01"
+            if len(got[1]) == 1 and bytes(got[1][0]) in (b"\x00", b"\x01"):
+                self._listened = bytes(got[1][0]) == b"\x01"
+                continue
+            self._strange += 1
+            if self._strange >= self.STRANGE:
+                self._anew()
+                break
         return self._listened
+
+    def _anew(self) -> None:
+        """Bind anew: a socket remembers every subscription, and only its end frees the memory of strange ones.
+
+        Those who really look on are back at once.
+        """
+        self._before, self._strange, self._listened = self.refused, 0, False
+        address = self._link.address
+        self._link.close()
+        path = Path(address.removeprefix("ipc://"))
+        until = time.monotonic() + ANEW_S
+        while address.startswith("ipc://") and path.exists() and time.monotonic() < until:
+            time.sleep(0.001)  # else the old socket's end, in ZeroMQ's own thread, would remove the new one's file
+        while True:
+            try:
+                self._link = _pub(address)
+                return
+            except WireError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.001)
 
     def try_send(self, part: Part) -> None:
         """Hand over one message of one part to all who keep up. Raises WireError for one over the limits."""
@@ -382,7 +425,11 @@ def open_pub(address: str) -> Publisher:
 
     Raises WireError as `open_router` does.
     """
-    return Publisher(Link(zmq.XPUB, address, bind=True, options={}, hwm=1, linger_s=0.0))
+    return Publisher(address)
+
+
+def _pub(address: str) -> Link:
+    return Link(zmq.XPUB, address, bind=True, options={}, hwm=1, max_incoming_bytes=_SUBSCRIPTION_BYTES, linger_s=0.0)
 
 
 def open_sub(address: str) -> Link:

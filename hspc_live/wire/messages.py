@@ -10,6 +10,12 @@ from msgspec import Struct
 
 from hspc_live.core.values import CellRecord, Receipt, SortCommand
 
+WORKERS = b"segment-"
+"""What the name of everyone begins with who looks for cells, at whatever socket."""
+
+CONTROL_BYTES = 4 << 20
+"""Most bytes of one message to whoever controls a run; its one part holds no array."""
+
 # ---- the path of the data ------------------------------------------------------------------------------------------
 
 
@@ -217,6 +223,12 @@ class Hung(Struct, frozen=True, tag="hung"):
     worker: str
 
 
+class Parted(Struct, frozen=True, tag="parted"):
+    """door → supervisor: this worker of another computer has gone, or has been sent away."""
+
+    worker: str
+
+
 class Prepare(Struct, frozen=True, tag="prepare"):
     """supervisor → child: everyone is ready; `facts` is JSON text, role → detail, and so is the run's plan."""
 
@@ -313,5 +325,5 @@ ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | RunningLedger 
 Wish = ArmNow | DisarmNow | SetGates | AskStatus
 ToChild = Prepare | Go | Wish | Pace | WorkerGone | RecorderGone | Drain | Quit
 Visited = Wish | AskRun | Pace | EndRun | StopNow
-ToSupervisor = Ready | Prepared | Beat | Said | Injected | Report | Failed | Hung | Visited | Answer
+ToSupervisor = Ready | Prepared | Beat | Said | Injected | Report | Failed | Hung | Parted | Visited | Answer
 ToVisitor = Answer

@@ -63,7 +63,7 @@ def test_each_setting_counts_unless_it_cannot_change_a_verdict() -> None:
         if pipeline_id(changed(settings, path), MODEL, "1") == reference
     }
     assert without_effect == {
-        "name", "camera", "sorter", "record", "engine.model",
+        "name", "camera", "sorter", "record", "door", "engine.model",
         "pipeline.workers", "pipeline.ring_slots", "pipeline.frames_per_lease", "pipeline.lease_timeout_s",
         "pipeline.silent_periods", "door", "retry",
     }  # fmt: skip

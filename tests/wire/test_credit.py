@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hspc_live.wire.credit import Balance, LeaseTable
+from hspc_live.wire.credit import MOST_CREDIT, MOST_WORKERS, Balance, LeaseTable
 
 workers = st.sampled_from(["a", "b", "c"])
 
@@ -46,8 +46,10 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(worker=workers, credit=st.integers(1, 3))
     def grant(self, worker, credit):
-        self.table.grant(worker, credit)
-        self.credit[worker] += credit
+        if self.table.grant(worker, credit):
+            self.credit[worker] += credit
+        else:
+            assert self.credit[worker] + credit > MOST_CREDIT
 
     @rule(count=st.integers(1, 3))
     def lease_new(self, count):
@@ -197,8 +199,8 @@ def test_a_worker_that_has_done_its_batch_is_not_late_though_the_result_waits_fo
 
 def test_the_memory_of_ended_frames_is_bounded():
     table = LeaseTable(memory=10)
-    table.grant("a", 100)
     for frame in range(100):
+        table.grant("a", 1)
         table.lease_batch([(frame, 0)], frame)
         table.release(frame)
     table.release(99)
@@ -206,9 +208,18 @@ def test_the_memory_of_ended_frames_is_bounded():
     assert (table.balance().repeated, table.balance().strange) == (1, 1)
 
 
-def test_a_grant_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        LeaseTable().grant("a", 0)
+@pytest.mark.parametrize("credit", [0, -1, -(2**63), MOST_CREDIT + 1, 2**63])
+def test_a_grant_of_nothing_or_of_too_much_is_refused(credit):
+    table = LeaseTable()
+    assert not table.grant("a", credit) and not table.has_credit()
+    assert table.grant("a", MOST_CREDIT) and not table.grant("a", 1), "however it comes to be too much"
+
+
+def test_no_more_workers_are_remembered_than_there_can_be():
+    table = LeaseTable()
+    assert sum(table.grant(f"w{number}", 1) for number in range(2 * MOST_WORKERS)) == MOST_WORKERS
+    table.worker_lost("w0")
+    assert table.grant("another", 1) and not table.grant("one more", 1)
 
 
 def test_a_frame_that_waits_keeps_its_slot():
