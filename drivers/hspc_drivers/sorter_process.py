@@ -177,6 +177,8 @@ class _DeviceProcess:
         except WireError:
             return
         match message:
+            case Begin(session) if session == self._session:
+                self._say_state()  # said again: to forget what has fired would let it fire again
             case Begin(session):
                 self._do(self._device.begin)
                 self._session = session

@@ -15,7 +15,10 @@ DEVICE = b"sorter"
 
 
 class Begin(Struct, frozen=True, tag="begin"):
-    """host → device: begin anew. Come to rest, forget every command, and carry `session` (not 0) from now on."""
+    """host → device: begin anew. Come to rest, forget every command, and carry `session` (not 0) from now on.
+
+    Said again in the same session it means nothing.
+    """
 
     session: int
 
