@@ -11,11 +11,12 @@ OUT    ?= out/demo
 SECONDS ?= 60
 SEED   ?= 1
 
-.PHONY: demo test check soak bench demo-model screens setup clean help
+.PHONY: demo test check fuzz soak bench demo-model screens setup clean help
 
 help:
 	@echo "make demo        sort simulated cells for 20 s; pictures and recording in $(OUT)"
 	@echo "make test        run the tests"
+	@echo "make fuzz        a million bad messages at every socket of a live run"
 	@echo "make check       lint, types, import contracts"
 	@echo "make soak        the twin under random faults for SECONDS=60, nothing may be lost unsaid"
 	@echo "make bench       measure throughput and latency"
@@ -28,6 +29,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(READY)
+	HSPC_FUZZ=1000000 $(BIN)/python -m pytest -q -s tests/pipeline/test_fuzz.py
 
 check: $(READY)
 	$(BIN)/ruff check .

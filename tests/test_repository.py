@@ -126,7 +126,9 @@ def test_nobody_pickles() -> None:
     assert [path.name for path in sources if pattern.search(path.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "demo-model", "screens", "soak"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "fuzz", "check", "bench", "demo-model", "screens", "soak"]
+)
 def test_make_knows_what_to_do(target: str, tmp_path: Path) -> None:
     """Every target first makes the environment where there is none."""
     fresh = tmp_path / "fresh"

@@ -8,6 +8,7 @@ made up on the wire, sort has one result a frame. A worker that falls silent is 
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -71,7 +72,7 @@ class Door:
         self._ring = ring
         self._work_at = facts["acquire"]["address"]
         self._sort = open_dealer(facts["sort"]["address"], WORKERS + child.role.encode())
-        self._shape = ResultShape.of(plan.settings, facts)
+        self._shape = ResultShape.of(plan.settings, facts, recorded=plan.recording is not None)
         self._welcome = _welcome(child, facts)
         self._intake = Intake[ToDoor](link, ToDoor, rate=Rate(self._settings.messages_per_s))
         self._leases = Decoder[Lease](Lease)
@@ -264,7 +265,7 @@ def _welcome(child: Child, facts: dict[str, dict[str, Any]]) -> Welcome:
 def most_bytes(shape: ResultShape, frames: int) -> int:
     """Bytes of the largest honest message of a worker: as many objects as there can be, recorded, and a header."""
     crop = shape.size_px**2 * shape.dtype.itemsize
-    window = shape.window[0] * shape.window[1] * (shape.dtype.itemsize + 1)
+    window = math.prod(shape.window) * (shape.dtype.itemsize + 1) if shape.window is not None else 0
     return frames * shape.most_objects * (OBJECT_DTYPE.itemsize + crop + window) + (1 << 16)
 
 
@@ -275,7 +276,8 @@ async def door(child: Child) -> dict[str, Any]:
     settings = plan.settings.door
     assert settings is not None
     guard: Guard = read_guard(settings.keys.secret, settings.keys.allow)
-    bound = most_bytes(ResultShape.of(plan.settings, facts), plan.settings.pipeline.frames_per_lease)
+    shape = ResultShape.of(plan.settings, facts, recorded=plan.recording is not None)
+    bound = most_bytes(shape, plan.settings.pipeline.frames_per_lease)
     with (
         PixelRing.attach(Path(facts["acquire"]["ring"])) as ring,
         open_router(

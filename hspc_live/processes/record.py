@@ -172,4 +172,4 @@ async def record(child: Child, pipeline_id: str, card_yaml: str, versions: dict[
         )
         with PixelRing.attach(Path(facts["acquire"]["ring"])) as ring:
             await child.prepared()
-            return await Recorder(child, writer, ring, link, ResultShape.of(settings, facts)).run()
+            return await Recorder(child, writer, ring, link, ResultShape.of(settings, facts, recorded=True)).run()

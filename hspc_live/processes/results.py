@@ -28,22 +28,22 @@ _MEASURES = [name for name in OBJECT_DTYPE.names or () if OBJECT_DTYPE[name] == 
 
 @dataclass(frozen=True, slots=True)
 class ResultShape:
-    """What the results of one run look like: pictures' dtype and size, the window's edges if recorded, most objects."""
+    """What the results of one run look like: pictures' dtype and size; `window` None: none is recorded."""
 
     dtype: np.dtype[Any]
     size_px: int
-    window: tuple[int, int]
+    window: tuple[int, int] | None
     most_objects: int
 
     @classmethod
-    def of(cls, settings: RunSettings, facts: Mapping[str, Mapping[str, Any]]) -> Self:
+    def of(cls, settings: RunSettings, facts: Mapping[str, Mapping[str, Any]], *, recorded: bool) -> Self:
         """From the settings, and what camera and model have reported."""
         camera = camera_info(dict(facts["acquire"]))
         edge = settings.record.window_px
         return cls(
             np.dtype(camera.dtype),
             int(facts["sort"]["geometry"]["size_px"]),
-            (min(edge, camera.height_px), min(edge, camera.width_px)),
+            (min(edge, camera.height_px), min(edge, camera.width_px)) if recorded else None,
             settings.segment.max_objects * SPLIT,
         )
 
@@ -137,5 +137,6 @@ def _check(
     if len(crops) and (crops.dtype != shape.dtype or crops.shape[1:] != (shape.size_px, shape.size_px)):
         raise WireError("results with crops of another run")
     for pictures, dtype in ((windows, shape.dtype), (masks, np.dtype(np.uint8))):
-        if len(pictures) and (pictures.dtype != dtype or pictures.shape != (len(objects), *shape.window)):
+        wanted = (len(objects), *shape.window) if shape.window is not None and len(objects) else None
+        if (wanted is None and len(pictures)) or (wanted and (pictures.shape != wanted or pictures.dtype != dtype)):
             raise WireError("results with windows of another run")

@@ -116,7 +116,7 @@ class Sort:
         self._tally = Tally(live=plan.live)
         self._in = link
         self._incoming = Intake[ToSort](link, ToSort, run=plan.run_id, senders=_listened_to)
-        self._shape = ResultShape.of(settings, facts)
+        self._shape = ResultShape.of(settings, facts, recorded=plan.recording is not None)
         ring, shape = Path(facts["acquire"]["ring"]), (self._camera.height_px, self._camera.width_px)
         self._showing = Showing(shown, ring, shape, self._camera.dtype, plan.run_id, parts.engine.classes)
         self._size_px, dtype = int(facts["sort"]["geometry"]["size_px"]), np.dtype(self._camera.dtype)

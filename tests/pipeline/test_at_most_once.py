@@ -29,7 +29,7 @@ from hspc_live.wire.messages import Entry, Results
 MS = 1_000_000
 FRAME_NS = 10 * MS
 FRAMES = 110
-SHAPE = ResultShape(np.dtype(np.uint8), 4, (8, 8), 100)
+SHAPE = ResultShape(np.dtype(np.uint8), 4, None, 100)
 OUTLET = Outlet(name="left", gate=ScoreGate(class_name="LT-HSC", min=0.5))
 INSTANT = SimulatedSorter(kind="simulated", latency_ms=0.0, min_lead_ms=0.0, watchdog_ms=1e9)
 
