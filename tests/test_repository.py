@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,9 +128,38 @@ def test_nobody_pickles() -> None:
     assert [path.name for path in sources if pattern.search(path.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize(
-    "target", ["demo", "test", "fuzz", "check", "bench", "demo-model", "screens", "soak"]
-)
+def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call in a source file, by its dotted name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def test_nothing_is_opened_in_a_way_that_could_run_what_a_file_says() -> None:
+    """Each reader is named with its safe way, whatever its default is or will be."""
+    wanted = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False", "numpy.load": "allow_pickle=False"}
+    never = re.compile(
+        r"(?:^|\.)(?:unsafe_load|full_load|UnsafeLoader|FullLoader|read_pickle|eval|exec|__import__|run_path|torchscript)$"
+        r"|^yaml\.load(?:_all)?$|^torch\.(?:jit|export|package)\.load|^(?:os\.system|subprocess\.getoutput)$"
+    )
+    innocent = re.compile(r"\.(?:eval|exec)$")  # of a network, of a window: they run nothing
+    wrong: list[str] = []
+    seen: set[str] = set()
+    for path in kept_files():
+        if path.suffix != ".py" or ROOT / "tests" in path.parents:
+            continue
+        for name, call in _calls(path):
+            keywords = {f"{word.arg}={ast.unparse(word.value)}" for word in call.keywords}
+            seen |= {name} & set(wanted)
+            shell = "shell=True" in keywords
+            unsafe = never.search(name) and not innocent.search(name)
+            if shell or unsafe or (name in wanted and wanted[name] not in keywords):
+                wrong.append(f"{path.relative_to(ROOT)}:{call.lineno}: {ast.unparse(call)[:80]}")
+    assert wrong == []
+    assert seen == {"torch.load", "np.load"}, "the rule looks for what is there"
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "fuzz", "check", "bench", "demo-model", "screens", "soak"])
 def test_make_knows_what_to_do(target: str, tmp_path: Path) -> None:
     """Every target first makes the environment where there is none."""
     fresh = tmp_path / "fresh"

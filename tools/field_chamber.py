@@ -112,7 +112,7 @@ def _filmed(
     """One field, its labels and the kinds of their bodies."""
     kept = None if keep is None else keep / f"{number}.npz"
     if kept is not None and kept.exists():
-        with np.load(kept) as file:
+        with np.load(kept, allow_pickle=False) as file:
             return file["pixels"], file["truth"], [str(kind) for kind in file["kinds"]]
     assert twin is not None, f"{kept} is missing; film into an empty folder"
     x_um, y_um = ((place + 0.5 - columns / 2) * 0.9 * edge_um for place in divmod(number, columns))

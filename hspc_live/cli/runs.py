@@ -190,11 +190,10 @@ def replay(
         settings = load(config, overrides)
     elif own is not None:
         settings = load_text(own, f"the settings in {recording}", overrides)
-        if not any(text.startswith("door.") for text in overrides):  # a file opens no door, whoever wrote it
-            settings = settings.model_copy(update={"door": None})
     else:
         settings = load(shipped_config("replay_rtdc"), overrides)
-    settings = _as_replay(settings, recording, workers, um_per_px, fps)
+    asked_for = config is not None or any(text.startswith("door.") for text in overrides)
+    settings = _as_replay(settings, recording, workers, um_per_px, fps, door=asked_for)
     settings = resolve_gates(settings, recorded=config is None and own is not None)
     _say_gates(settings)
     remarks = model_remarks(settings, model_card(settings), info.um_per_px)
@@ -218,16 +217,26 @@ def replay(
 
 
 def _as_replay(
-    settings: RunSettings, recording: Path, workers: int | None, um_per_px: float | None, fps: float | None
+    settings: RunSettings,
+    recording: Path,
+    workers: int | None,
+    um_per_px: float | None,
+    fps: float | None,
+    *,
+    door: bool,
 ) -> RunSettings:
-    """`settings` with the recording as its camera, on a virtual sorter, recording nothing unless asked to."""
+    """`settings` with the recording as its camera, on a virtual sorter, recording nothing unless asked to.
+
+    The `door` of settings that came in the recording stays shut: no file opens a port, whoever wrote it.
+    """
     camera = ReplayCamera(kind="replay", path=recording.absolute(), um_per_px=um_per_px, frames_per_s=fps)
     pipeline = settings.pipeline
     if workers is not None:
         pipeline = pipeline.model_copy(update={"workers": workers})
     sorter = settings.sorter if isinstance(settings.sorter, SimulatedSorter) else SimulatedSorter(kind="simulated")
     record = settings.record.model_copy(update={"path": None})
-    return settings.model_copy(update={"camera": camera, "pipeline": pipeline, "sorter": sorter, "record": record})
+    update = {"camera": camera, "pipeline": pipeline, "sorter": sorter, "record": record}
+    return settings.model_copy(update=update if door else {**update, "door": None})
 
 
 def _checked(settings: RunSettings) -> tuple[RunSettings, Card | None]:

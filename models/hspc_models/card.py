@@ -56,7 +56,7 @@ class NetworkShape(Section):
 class Weights(Section):
     """The file beside the card. Half precision on disk is read as float32."""
 
-    file: str = "model.safetensors"
+    file: str = Field("model.safetensors", pattern=r"^[^/\\:]+$", description="beside the card, and nowhere else")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     dtype: Literal["float16", "float32"] = "float16"
 

@@ -200,6 +200,8 @@ def _read(path: Path, file: h5py.File) -> LabelledCrops:
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             raise RecordingError(f"{path}: {name} leads out of the file; store it inside")
+        if isinstance(file[name], h5py.Dataset) and (file[name].is_virtual or file[name].external):
+            raise RecordingError(f"{path}: {name} keeps its data in other files; store it inside")
     image = file["image"]
     n = len(file["label"])
     # before anything large is read
