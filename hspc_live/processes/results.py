@@ -23,7 +23,6 @@ from hspc_live.wire.messages import ResultHead, Results
 ALARMS = frozenset({"saturated", "black", "flat"})
 RESULT_BYTES = 256 << 20  # of one message, at most
 SPLIT = 4  # touching cells are parted after the objects of a frame are capped
-_MEASURES = [name for name in OBJECT_DTYPE.names or () if OBJECT_DTYPE[name] == np.dtype("<f8")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +127,8 @@ def _check(
             raise WireError("results that say an alarm twice")
     if objects.dtype != OBJECT_DTYPE or objects.shape != (sum(head.objects for head in heads),):
         raise WireError("results whose objects are not as many as they say")
-    if len(objects) and not (
-        all(np.isfinite(objects[name]).all() for name in _MEASURES) and objects["reject"].max() <= max(Reject)
-    ):
+    placed = np.isfinite(objects["x_um"]).all() and np.isfinite(objects["y_um"]).all()
+    if len(objects) and not (placed and objects["reject"].max() <= max(Reject)):
         raise WireError("results with an object that nobody can have measured")
     if crops.ndim != 3 or len(crops) != sum(head.crops for head in heads):
         raise WireError("results whose crops are not as many as they say")

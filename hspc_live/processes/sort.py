@@ -180,6 +180,8 @@ class Sort:
                         for result in decode_results(results, decoded.arrays, self._shape):
                             self._order.result(result)
                     except WireError:
+                        if not self._live:
+                            raise  # a replay would wait for this frame for ever
                         self._incoming.refuse("impossible")
                 case Notices() | Lost() | StreamEnded() if sender != ACQUIRE:
                     self._incoming.refuse("stranger")

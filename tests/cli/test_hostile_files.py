@@ -137,7 +137,7 @@ def test_a_pickle_in_place_of_crops_or_a_recording(
     path.write_bytes(bomb if kind == "pickle" else zipped(image__npy=as_npy(bomb), label__npy=as_npy(bomb)))
     said = hspc_live("dataset", "inspect", path)
     assert said.code == 3 and name in said.err, said.err
-    for command in ("inspect", "replay"):
+    for command in ("inspect", "recover", "replay"):
         said = hspc_live(command, path)
         assert said.code == 3 and name in said.err, said.err
 
@@ -302,6 +302,7 @@ def test_a_recording_that_leads_outside_is_refused_unread(
         for command in (("inspect", path), ("replay", path), ("dataset", "inspect", path), ("segment", path)):
             said = hspc_live(*command)
             assert said.code != 0 and path.name in said.err, said
+        hspc_live("recover", path)
     assert not outside.opened
 
 
