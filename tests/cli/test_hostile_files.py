@@ -212,6 +212,7 @@ def test_the_settings_in_a_recording_reach_nothing_outside_it(tmp_path: Path, se
         replayed = _as_replay(settings, tmp_path / "a.rtdc", None, None, None, door=False)
         assert isinstance(replayed.camera, ReplayCamera) and isinstance(replayed.sorter, SimulatedSorter | NoSorter)
         assert replayed.record.path is None and replayed.door is None
+        assert _as_replay(settings, tmp_path / "a.rtdc", None, None, None, door=True).door is not None, "when asked for"
 
 
 # ---- HDF5 that leads outside -----------------------------------------------------------------------------------------

@@ -238,12 +238,3 @@ def test_a_worker_that_repeats_itself_and_lies_changes_nothing(live, replay, rep
     assert s["decisions_sha256"] == expected["decisions_sha256"] and s["outcomes_sha256"] == expected["outcomes_sha256"]
     assert s["commands"] == expected["commands"] and s["cells"] == expected["cells"] and s["ledger"]["balanced"]
     assert s["frames"]["lost"] == {}
-
-
-def test_a_recording_opens_no_door(live, start, keys):
-    """Its settings may be anybody's: keys and addresses in them are left alone, unless asked for."""
-    code, _, err = start("replay", live.path, "--json", "--set", "door.listen=tcp://127.0.0.1:*").end()
-    assert code == 2 and "door.keys" in err
-    flags = [part for text in door(keys, "127.0.0.1") for part in ("--set", text)]
-    code, _, err = start("replay", live.path, "--json", *flags).end()
-    assert code == 0 and "workers on other computers join at tcp://127.0.0.1:" in err
