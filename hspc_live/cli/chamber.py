@@ -24,8 +24,9 @@ from hspc_live.core.chamber import ChamberCell, Phase
 from hspc_live.core.errors import DataLoss, HspcError, LedgerError, OutputError
 from hspc_live.core.identity import run_id
 from hspc_live.processes.chamber import ChamberRun
-from hspc_live.processes.chamber_control import control_socket
-from hspc_live.processes.chamber_io import FieldSink
+from hspc_live.processes.chamber_control import run_sockets
+from hspc_live.processes.chamber_record import ChamberRecorder
+from hspc_live.processes.chamber_showing import ChamberShowing
 from hspc_live.processes.chamber_values import ChamberReport
 from hspc_live.report.cell_table import write_cells
 from hspc_live.report.chamber_draw import draw_chamber
@@ -56,9 +57,13 @@ FRESH = ("listed", "listed_twice", "no_cell", "frame", "position_error_um", "pos
 
 
 def run_chamber(
-    settings: ChamberRunSettings, *, revisit: bool, out: Path | None, as_json: bool, faults: FaultPlan | None = None
-) -> None:
-    """Run, score against the twin's truth, write, print; then end with the run's error, if it has one."""
+    settings: ChamberRunSettings, *, revisit: bool, stay: bool, out: Path | None, as_json: bool,
+    faults: FaultPlan | None = None,
+) -> None:  # fmt: skip
+    """Run, score against the twin's truth, write, print; then end with the run's error, if it has one.
+
+    With `stay` the stage is kept after that, for people to drive from the screen.
+    """
     if faults is not None:
         check_chamber_faults(faults, settings, recording=out is not None or settings.record.path is not None)
         progress.print(faults.in_force, style="bold red", markup=False)
@@ -72,25 +77,38 @@ def run_chamber(
     run = run_id()
     counted = Counter[str]()
     injector = None if faults is None else chamber_injector(faults, counted)
-    parts, devices = build_chamber(settings, recorders(settings, out, run), injector)
-    with FieldProgress() as listen, control_socket() as control:
+    sinks = recorders(settings, out, run)
+    parts, devices = build_chamber(settings, sinks, injector)
+
+    def conclude(report: ChamberReport) -> None:
+        listen.rest()
+        about = {"run": run, "name": settings.name, "pipeline_id": chamber_pipeline_id(settings, card)}
+        summary: dict[str, Any] = {**about, **report.summary, "warnings": remarks}
+        if faults is not None:
+            summary["warnings"] = [faults.in_force, *remarks]
+            summary["faults"] = {"injected": injected(faults, counted), "observed": chamber_observed(summary)}
+        truth = devices.truth() if devices.truth is not None else None
+        if truth is not None:
+            summary["truth"] = score_chamber(report, truth, parts.engine.classes)
+        finish(report, summary, f"Chamber run {settings.name}", truth, out, as_json)
+
+    with FieldProgress() as listen, run_sockets() as (control, shown):
         if isinstance(settings.calibration, MeasuredAffine):
             listen("chamber", "opening", "measuring first how the camera lies over the stage")
+        showing = ChamberShowing(
+            shown, settings, run=run, engine=parts.engine.name, live=True, recording=recording_path(settings, out)
+        )
         with filling(listen, injector, recording_path(settings, out)) as heard:
-            whole = ChamberRun(parts, settings, revisit=revisit, listen=heard, control=control)
+            whole = ChamberRun(
+                parts, settings, revisit=revisit, listen=heard, control=control, showing=showing,
+                stay=conclude if stay else None,
+            )  # fmt: skip
             report = asyncio.run(whole.run())
-    about = {"run": run, "name": settings.name, "pipeline_id": chamber_pipeline_id(settings, card)}
-    summary: dict[str, Any] = {**about, **report.summary, "warnings": remarks}
-    if faults is not None:
-        summary["warnings"] = [faults.in_force, *remarks]
-        summary["faults"] = {"injected": injected(faults, counted), "observed": chamber_observed(summary)}
-    truth = devices.truth() if devices.truth is not None else None
-    if truth is not None:
-        summary["truth"] = score_chamber(report, truth, parts.engine.classes)
-    finish(report, summary, f"Chamber run {settings.name}", truth, out, as_json)
+    if not report.handed_over:
+        conclude(report)
 
 
-def recorders(settings: ChamberRunSettings, out: Path | None, run: str) -> tuple[FieldSink, ...]:
+def recorders(settings: ChamberRunSettings, out: Path | None, run: str) -> tuple[ChamberRecorder, ...]:
     """The recording, where one is wanted. Raises OutputError if its file exists."""
     path = recording_path(settings, out)
     if path is None:

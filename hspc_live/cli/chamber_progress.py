@@ -33,6 +33,10 @@ class FieldProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """Let the line stand still, so that other things can be said below it."""
         if self._bar is not None:
             self._bar.stop()
 

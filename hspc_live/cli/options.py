@@ -54,6 +54,10 @@ Affine = Annotated[
 ]
 
 Revisit = Annotated[bool, typer.Option("--revisit", help="Chamber: after the scan go back to every listed cell.")]
+Stay = Annotated[
+    bool,
+    typer.Option("--stay", help="Chamber: keep the stage afterwards, to be driven from the screen, until Ctrl-C."),
+]
 
 
 def address(text: str, name: str) -> str:

@@ -22,6 +22,7 @@ from hspc_live.cli.options import (
     Out,
     Revisit,
     Set,
+    Stay,
     UmPerPx,
     calibrated,
     fault_plan,
@@ -93,6 +94,7 @@ def run(
     out: Out = None,
     affine: Affine = None,
     revisit: Revisit = False,
+    stay: Stay = False,
     faults: Faults = None,
     set_: Set = None,
     as_json: Json = False,
@@ -102,10 +104,10 @@ def run(
     if isinstance(settings, ChamberRunSettings):
         if arm or delay is not None or for_ is not None:
             raise SettingsError(f"{config}: --arm, --delay and --for are for a flow, and this is a chamber")
-        run_chamber(settings, revisit=revisit, out=out, as_json=as_json, faults=fault_plan(faults))
+        run_chamber(settings, revisit=revisit, stay=stay, out=out, as_json=as_json, faults=fault_plan(faults))
         return
-    if revisit or affine is not None:
-        raise SettingsError(f"{config}: --revisit and --affine are for a chamber, and this is a flow")
+    if revisit or stay or affine is not None:
+        raise SettingsError(f"{config}: --revisit, --stay and --affine are for a chamber, and this is a flow")
     if isinstance(settings.camera, ReplayCamera):
         raise SettingsError(f"{config}: camera.kind is replay; use `hspc-live replay RECORDING --config {config}`")
     if isinstance(settings.camera, LoopedCamera):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hspc_live.cli.chamber import run_chamber
-from hspc_live.cli.options import Affine, Json, Out, Revisit, Set, mounted, numbers
+from hspc_live.cli.options import Affine, Json, Out, Revisit, Set, Stay, mounted, numbers
 from hspc_live.core.errors import SettingsError
 from hspc_live.settings.load import load_chamber
 
@@ -25,13 +25,14 @@ def scan(
     ] = None,
     affine: Affine = None,
     revisit: Revisit = False,
+    stay: Stay = False,
     out: Out = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Scan an area of a chamber into a picking list (CSV, JSON, .pos for Micro-Manager): `run`, and its area."""
     settings = load_chamber(config, [*mounted(affine), *_area(rect, circle), *(set_ or [])])
-    run_chamber(settings, revisit=revisit, out=out, as_json=as_json)
+    run_chamber(settings, revisit=revisit, stay=stay, out=out, as_json=as_json)
 
 
 def _area(rect: str | None, circle: str | None) -> list[str]:

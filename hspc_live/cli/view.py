@@ -16,6 +16,8 @@ from hspc_live.cli.output import progress
 from hspc_live.cli.score import predicted
 from hspc_live.core.errors import HspcError, SettingsError
 from hspc_live.core.values import Pixels
+from hspc_live.recording.own_file import is_chamber
+from hspc_live.report.chamber_evidence import RECORDING
 from hspc_live.settings.schema import RunSettings, TorchEager
 from hspc_live.settings.sort import Outlet
 from hspc_live.wiring import model_card
@@ -29,7 +31,10 @@ def view(
         typer.Option(metavar="ADDRESS", help="The run's control address, as it prints it. Default: the only one."),
     ] = None,
     replay: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Replay this recording, at the pace it was made, and look on.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Replay this recording, at the pace it was made; of a chamber: its map and list."
+        ),
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Start the demonstration on the digital twin and look on.")
@@ -55,6 +60,10 @@ def view(
         raise typer.Exit(show(connection, explain.expected, explain, reports))
     if replay is not None:
         speed(speed_)
+        if (chamber := _chamber(replay)) is not None:
+            from hspc_live.view.past import FinishedChamber
+
+            raise typer.Exit(show(FinishedChamber(chamber), explain.expected, explain, reports))
         arguments = ["replay", str(replay), "--speed", speed_]
     else:
         arguments = ["demo", "--seconds", str(minutes * 60)]
@@ -67,6 +76,14 @@ def view(
     if launched.exit_code not in (0, None) and launched.address is None:
         raise HspcError("the pipeline did not start: " + "\n".join(launched.said))
     raise typer.Exit(code)
+
+
+def _chamber(path: Path) -> Path | None:
+    """The recording of a chamber that `path` is, or has in it as a folder of results; None for anything else."""
+    file = path / RECORDING if path.is_dir() else path
+    if not file.is_file():
+        return None  # the replay says what is wrong with it
+    return file if is_chamber(file) else None
 
 
 class Explainer:

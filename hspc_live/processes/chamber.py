@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,11 @@ from hspc_live.core.chamber import ChamberCell, ChamberFacts, Visit
 from hspc_live.core.clock import NS_PER_S, VirtualClock
 from hspc_live.core.errors import HspcError, StoppedError
 from hspc_live.processes.chamber_control import serve
+from hspc_live.processes.chamber_drive import Driver
 from hspc_live.processes.chamber_fields import FieldWork
 from hspc_live.processes.chamber_findings import Findings
 from hspc_live.processes.chamber_second import as_shown, fields_of, match_second, pick_targets, report, revisited
+from hspc_live.processes.chamber_showing import PERIOD_S, ChamberShowing
 from hspc_live.processes.chamber_values import ChamberParts, ChamberReport, Visited
 from hspc_live.processes.self_test import disc_crop
 from hspc_live.processes.signals import handle_signals
@@ -35,15 +39,21 @@ from hspc_live.stages.gate_words import promises
 from hspc_live.stages.mosaic import Calibrated, Mosaic, build_mosaic
 from hspc_live.stages.picking import PickingList, make_picking_list
 from hspc_live.stages.tiling import footprint, reachable
+from hspc_live.wire.chamber_telemetry import ChamberStanding
 from hspc_live.wire.links import Link
 
 Listener = Callable[[str, str, str], None]
 
 CTRL_C = "Ctrl-C"
+NO_STAY = "the run moves it, and lets go of it at its end; start it with --stay to drive the stage afterwards"
 
 
 class ChamberRun:
-    """One run. `revisit` goes back to the listed cells afterwards; at `control` it can be reached from outside."""
+    """One run. `revisit` goes back to the listed cells afterwards; at `control` it can be reached from outside.
+
+    `showing` lets others look on. With `stay` the stage is kept after a run that came to its end, for people to drive,
+    until one of them ends it; `stay` is called first, in a thread, with the report, whose recording is closed by then.
+    """
 
     def __init__(
         self,
@@ -53,9 +63,15 @@ class ChamberRun:
         revisit: bool = False,
         listen: Listener = lambda *_: None,
         control: Link | None = None,
+        showing: ChamberShowing | None = None,
+        stay: Callable[[ChamberReport], None] | None = None,
     ) -> None:
+        if showing is not None:
+            parts = replace(parts, sinks=(*parts.sinks, showing))
         self._parts, self._settings, self._wants_revisit, self._listen = parts, settings, revisit, listen
-        self._control = control
+        self._control, self._showing, self._stay = control, showing, stay
+        why_not = "the run moves it; it is let go when the list is made" if stay is not None else NO_STAY
+        self._driver = Driver(parts.source, showing, why_not)
         self._found = Findings(parts.engine, parts.sinks)
         self._classes = parts.engine.classes
         self._outlets = {o.name: Outlet(name=o.name, gate=o.gate, priority=o.priority) for o in settings.sort.outlets}
@@ -73,7 +89,7 @@ class ChamberRun:
         began = time.perf_counter()
         restore = handle_signals(asyncio.get_running_loop(), self._interrupted)
         summary: dict[str, Any] = {}
-        serving = self._serve()
+        helpers = self._serve()
         try:
             facts = await self._opened()
             self._unless_stopped()
@@ -95,21 +111,40 @@ class ChamberRun:
             made.summary["failure"] = None if self._failure is None else str(self._failure)
             made.summary["seconds"] = round(time.perf_counter() - began, 3)
             summary = made.summary
+            if self._stay is not None and not self._interrupts and self._failure is None:
+                await self._keep_stage(made, self._stay)
             return made
         except StoppedError:
             summary["stopped"] = self._ended_by
             raise
         finally:
             restore()
-            if serving is not None:
-                serving.cancel()
+            for task in helpers:
+                task.cancel()
             try:
                 await asyncio.to_thread(self._parts.source.close)
             except HspcError as error:  # what was seen is worth more than a device that lets go badly
                 self._listen("chamber", "alarm", str(error))
-            kept = [sink.close(summary) for sink in self._parts.sinks]
-            if kept:
-                summary["recording"] = dict(kept[0])
+            self._close_sinks(summary)
+
+    def _close_sinks(self, summary: dict[str, Any]) -> None:
+        kept = [found for sink in self._parts.sinks if (found := sink.close(summary))]
+        if kept:
+            summary["recording"] = dict(kept[0])
+
+    async def _keep_stage(self, made: ChamberReport, stay: Callable[[ChamberReport], None]) -> None:
+        """All is seen and done: hand the report over, and let people drive until one of them ends it."""
+        self._doing = "report"
+        self._close_sinks(made.summary)
+        made.handed_over = True
+        await asyncio.to_thread(stay, made)
+        self._doing = "staying"
+        self._driver.let_go()
+        self._listen("chamber", "staying", "the stage is kept: drive it from the screen; Ctrl-C or `control end` ends")
+        await self._hurry.wait()
+        await self._driver.take_back("the run is ending")
+        if self._interrupts > 1:
+            raise StoppedError(f"stopped by {self._ended_by}; the list had been made")
 
     async def _opened(self) -> ChamberFacts:
         try:
@@ -119,12 +154,21 @@ class ChamberRun:
                 raise StoppedError(f"stopped by {self._ended_by} before the first field") from error
             raise
 
-    def _serve(self) -> asyncio.Task[None] | None:
-        """Answer whoever knocks, from now on."""
-        if self._control is None:
-            return None
-        self._listen("chamber", "control", f"at {self._control.address}")
-        return asyncio.create_task(serve(self._control, self))
+    def _serve(self) -> list[asyncio.Task[None]]:
+        """Answer whoever knocks, and let others look on, from now on."""
+        helpers: list[asyncio.Task[None]] = []
+        if self._control is not None:
+            self._listen("chamber", "control", f"at {self._control.address}")
+            helpers.append(asyncio.create_task(serve(self._control, self)))
+        if self._showing is not None:
+            helpers.append(asyncio.create_task(self._show(self._showing)))
+        return helpers
+
+    async def _show(self, showing: ChamberShowing) -> None:
+        while True:
+            if showing.listened():
+                showing.publish(self._shown())
+            await asyncio.sleep(PERIOD_S)
 
     # ---- fields ------------------------------------------------------------------------------------------------------
 
@@ -298,7 +342,9 @@ class ChamberRun:
 
     def _interrupted(self) -> None:
         """Ctrl-C: the first ends after this field and lists what was seen; the second stops the stage now."""
-        if self._interrupts == 0:
+        if self._doing == "staying":
+            self._end(CTRL_C)
+        elif self._interrupts == 0:
             self._listen("chamber", "interrupted", "ending after this field; Ctrl-C again stops now")
             self._end(CTRL_C)
         else:
@@ -326,14 +372,38 @@ class ChamberRun:
             **self._found.books.to_json(),
         }
 
+    def about(self) -> str | None:
+        """What the run is, as the JSON text of a `ChamberHead`; None while nobody can look on."""
+        return None if self._showing is None else self._showing.head
+
+    def _shown(self) -> ChamberStanding:
+        return ChamberStanding(
+            doing=self._doing,
+            ending=self._ended_by or "",
+            planned=self._planned,
+            visited=len(self._visits),
+            no_driving=self._driver.no_driving,
+            driven=self._driver.driven,
+            here_um=None,
+            books=json.dumps(self._found.books.to_json()),
+            alarms=dict(self._found.alarms),
+        )
+
+    async def drive(self, x_um: float, y_um: float, by: str) -> str:
+        """A person sends the stage somewhere; what came of it. Raises HspcError with the reason where it is refused."""
+        said = await self._driver.drive(x_um, y_um)
+        self._listen("chamber", "driven", f"by {by}: {said}")
+        return said
+
     def end(self, by: str) -> None:
         """A person ends the run after the field under way; what was seen is listed."""
-        self._listen("chamber", "ending", f"after this field, by {by}")
+        self._listen("chamber", "ending", f"by {by}" if self._doing == "staying" else f"after this field, by {by}")
         self._end(by)
 
     def stop(self, by: str) -> None:
         """A person stops the stage now."""
-        self._listen("chamber", "stopped", f"by {by}: the stage is halted, no list is written")
+        listed = "the list is written" if self._doing == "staying" else "no list is written"
+        self._listen("chamber", "stopped", f"by {by}: the stage is halted, {listed}")
         self._stop(by)
 
 

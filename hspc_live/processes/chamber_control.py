@@ -13,13 +13,26 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, Protocol, assert_never
 
-from hspc_live.core.errors import WireError
+from hspc_live.core.errors import HspcError, WireError
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.intake import BURST
-from hspc_live.wire.links import Link, endpoint, open_router, private_folder
-from hspc_live.wire.messages import CONTROL_BYTES, Answer, ArmNow, AskStatus, DisarmNow, EndRun, SetGates, StopNow
+from hspc_live.wire.links import Link, Publisher, endpoint, open_pub, open_router, private_folder
+from hspc_live.wire.messages import (
+    CONTROL_BYTES,
+    Answer,
+    ArmNow,
+    AskRun,
+    AskStatus,
+    DisarmNow,
+    DriveStage,
+    EndRun,
+    Pace,
+    SetGates,
+    StopNow,
+)
 
-Knock = ArmNow | DisarmNow | SetGates | AskStatus | EndRun | StopNow
+Quick = ArmNow | DisarmNow | SetGates | AskStatus | AskRun | Pace | EndRun | StopNow
+Knock = Quick | DriveStage
 
 NO_ARMING = "a chamber run does not arm: nothing is deflected, it makes a list"
 NO_GATES = (
@@ -35,6 +48,14 @@ class Controlled(Protocol):
         """How it stands, JSON-ready."""
         ...
 
+    def about(self) -> str | None:
+        """What the run is, as the JSON text of a `ChamberHead`; None while nobody can look on."""
+        ...
+
+    async def drive(self, x_um: float, y_um: float, by: str) -> str:
+        """Send the stage there; what came of it, in words. Raises HspcError with the reason where it is refused."""
+        ...
+
     def end(self, by: str) -> None:
         """End after the field under way and list what was seen."""
         ...
@@ -45,14 +66,20 @@ class Controlled(Protocol):
 
 
 @contextlib.contextmanager
-def control_socket() -> Iterator[Link]:
-    """A socket at which a run can be reached, for as long as the context lasts. Raises WireError, OSError."""
+def run_sockets() -> Iterator[tuple[Link, Publisher]]:
+    """Where a run can be reached, and where it can be looked at, for as long as the context lasts.
+
+    Raises WireError, OSError.
+    """
     folder = private_folder()
     try:
-        with open_router(
-            endpoint(folder, "control"), handover=False, max_incoming_bytes=CONTROL_BYTES, max_incoming_parts=1
-        ) as link:
-            yield link
+        with (
+            open_router(
+                endpoint(folder, "control"), handover=False, max_incoming_bytes=CONTROL_BYTES, max_incoming_parts=1
+            ) as link,
+            open_pub(endpoint(folder, "show")) as shown,
+        ):
+            yield link, shown
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -60,6 +87,7 @@ def control_socket() -> Iterator[Link]:
 async def serve(link: Link, run: Controlled) -> None:
     """Answer every wish, until cancelled."""
     decoder = Decoder[Knock](Knock)
+    drives: set[asyncio.Task[None]] = set()
     while True:
         await link.wait_readable()
         for _ in range(BURST):
@@ -73,15 +101,36 @@ async def serve(link: Link, run: Controlled) -> None:
             except WireError as error:  # a worker that wants to join, or a program of another version
                 answer = Answer(name, False, f"a chamber run cannot do that: {error}", "WireError")
             else:
+                if isinstance(wish, DriveStage):  # takes its time; other wishes, STOP above all, are heard meanwhile
+                    task = asyncio.create_task(_drive(link, sender, wish, run))
+                    drives.add(task)
+                    task.add_done_callback(drives.discard)
+                    continue
                 answer = _answer(name, wish, run)
             link.try_send(encode(answer), to=sender)
         await asyncio.sleep(0)  # under a flood, too, the run comes to its turn
 
 
-def _answer(name: str, wish: Knock, run: Controlled) -> Answer:
+async def _drive(link: Link, sender: bytes, wish: DriveStage, run: Controlled) -> None:
+    name = sender.decode(errors="replace")
+    try:
+        answer = Answer(name, True, await run.drive(wish.x_um, wish.y_um, wish.by))
+    except HspcError as error:
+        answer = Answer(name, False, str(error), type(error).__name__)
+    with contextlib.suppress(WireError):  # the run has ended meanwhile, and its link with it
+        link.try_send(encode(answer), to=sender)
+
+
+def _answer(name: str, wish: Quick, run: Controlled) -> Answer:
     match wish:
         case AskStatus():
             return Answer(name, True, "running", detail=json.dumps(run.standing()))
+        case AskRun():
+            if (about := run.about()) is None:
+                return Answer(name, False, "the run is still starting: try again", "HspcError")
+            return Answer(name, True, "running", detail=f'{{"mode": "chamber", "head": {about}}}')
+        case Pace():
+            return Answer(name, False, "a chamber run is not held; only the replay of a flow is", "HspcError")
         case EndRun(by):
             run.end(by)
             return Answer(name, True, "ending after this field; what was seen is listed")

@@ -40,6 +40,13 @@ class FieldSource(Protocol):
         """
         ...
 
+    def look_at(self, x_um: float, y_um: float) -> Visit:
+        """Bring a place to the middle of the frame, for a person, and take its pictures; after all other visits.
+
+        Raises SettingsError before anything moves if the place is refused or there is no stage, DeviceError.
+        """
+        ...
+
     def halt(self) -> None:
         """Stop the stage at once; from any thread, harmless when nothing moves."""
         ...

@@ -75,6 +75,10 @@ class RecordedFields:
             )
         return self._visits(numbers)
 
+    def look_at(self, x_um: float, y_um: float) -> Visit:
+        """Raises SettingsError: a recording has no stage."""
+        raise SettingsError(f"{self._path} is a recording: it has no stage that could be driven to ({x_um}, {y_um})")
+
     def halt(self) -> None:
         """Give no more fields."""
         self._halted = True

@@ -97,6 +97,14 @@ class LiveFields:
         for target, waypoints in zip(targets, ways, strict=True):
             yield self._visit(Phase.REVISIT, target, waypoints)
 
+    def look_at(self, x_um: float, y_um: float) -> Visit:
+        """A place that a person chose, come to from the same side as in the scan."""
+        here = self._stage.position()
+        before = (here.x_um, here.y_um) if self._tiling.approach == "any" else None
+        way = approach((x_um, y_um), before, self._tiling)
+        check_targets(way, self._limits)
+        return self._visit(Phase.REVISIT, self._target(x_um, y_um), way)
+
     def _visit(self, phase: Phase, target: StageTarget, waypoints: tuple[Point, ...]) -> Visit:
         if self._rig is None or self._halted.is_set():
             raise DeviceError("the stage was halted")

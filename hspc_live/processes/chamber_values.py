@@ -59,7 +59,10 @@ class Visited:
 
 @dataclass(slots=True)
 class ChamberReport:
-    """What a run left. `failure` ended the scan or the second visit early; what was seen until then is all here."""
+    """What a run left. `failure` ended the scan or the second visit early; what was seen until then is all here.
+
+    `handed_over`: it was before the run's end, since the stage was kept afterwards.
+    """
 
     summary: dict[str, Any]
     facts: ChamberFacts
@@ -70,4 +73,5 @@ class ChamberReport:
     revisited: list[Revisited] = field(default_factory=list)
     targets: list[StageTarget] = field(default_factory=list)
     interrupted: bool = False
+    handed_over: bool = False
     failure: HspcError | None = None

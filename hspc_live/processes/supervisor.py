@@ -38,6 +38,7 @@ from hspc_live.wire.messages import (
     Beat,
     DisarmNow,
     Drain,
+    DriveStage,
     EndRun,
     Failed,
     Go,
@@ -288,7 +289,17 @@ class Supervisor:
                     self._tell("acquire", WorkerGone(worker))
                 case Answer(asked_by):
                     self._tell(asked_by, message)
-                case ArmNow() | DisarmNow() | SetGates() | AskStatus() | AskRun() | Pace() | EndRun() | StopNow():
+                case (
+                    ArmNow()
+                    | DisarmNow()
+                    | SetGates()
+                    | AskStatus()
+                    | AskRun()
+                    | Pace()
+                    | DriveStage()
+                    | EndRun()
+                    | StopNow()
+                ):
                     pass  # wishes are for visitors; no child has any
                 case _:
                     assert_never(message)

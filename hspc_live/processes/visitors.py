@@ -22,6 +22,7 @@ from hspc_live.wire.messages import (
     AskStatus,
     Beat,
     DisarmNow,
+    DriveStage,
     EndRun,
     Go,
     Pace,
@@ -93,6 +94,8 @@ class Visitors:
                 text = "going on" if frames is None else f"held after {frames} more frames"
                 self._send(name, Answer(name, True, text))
                 return message
+            case DriveStage():
+                self._send(name, Answer(name, False, "a flow has no stage to drive", "HspcError"))
             case EndRun() | StopNow() if prepare is not None:
                 self._send(name, Answer(name, True, "ending" if isinstance(message, EndRun) else "stopping"))
                 return message

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from hspc_live.view.chamber_model import NO_STAGE, ChamberModel
 from hspc_live.view.connection import Bond
 from hspc_live.view.model import Model
 
@@ -40,16 +41,9 @@ class Sign:
 
 def banners(model: Model, bond: Bond, words: str, silent_s: float) -> list[Sign]:
     """The signs that hold now. `words` says how the connection stands, `silent_s` how long nothing was heard."""
-    signs: list[Sign] = []
     about, shown = model.about, model.shown
-    if bond is not Bond.ATTACHED:
-        lost = about is not None
-        text = "CONNECTION LOST" if lost else "NOT CONNECTED"
-        weight = Weight.ALARM if lost else Weight.WARNING
-        signs.append(Sign(text, f"{words}. What is shown is the past.", weight))
-    elif silent_s > 2.0:
-        meaning = "The sort process says nothing any more. STOP works all the same: it kills that process."
-        signs.append(Sign(f"NO WORD FOR {silent_s:.0f} s", meaning, Weight.ALARM))
+    meaning = "The sort process says nothing any more. STOP works all the same: it kills that process."
+    signs = _bond_signs(bond, words, silent_s, meaning, known=about is not None)
     if about is None:
         return signs
     if shown is not None:
@@ -78,3 +72,41 @@ def banners(model: Model, bond: Bond, words: str, silent_s: float) -> list[Sign]
         meaning = "The model runs on the processor, not on a GPU."
         signs.append(Sign("CPU ENGINE", meaning, Weight.NATURE))
     return sorted(signs, key=lambda sign: sign.weight)
+
+
+def chamber_banners(model: ChamberModel, bond: Bond, words: str, silent_s: float) -> list[Sign]:
+    """The same for a chamber."""
+    about, shown = model.about, model.shown
+    meaning = "The run says nothing any more: it computes, or hangs. STOP is heard once it can hear anything."
+    signs = _bond_signs(bond, words, silent_s, meaning, known=about is not None)
+    if about is None:
+        return signs
+    if shown is not None:
+        standing = shown.told.standing
+        for name, count in standing.alarms.items():
+            text = ALARM_WORDS.get(name, name.upper().replace("_", " "))
+            signs.append(Sign(text, f"{count} times: look at the pictures before trusting the list.", Weight.WARNING))
+        if standing.ending:
+            signs.append(Sign("ENDING", f"The run comes to its end, by {standing.ending}.", Weight.STATE))
+    if bond is Bond.FINISHED:
+        signs.append(Sign("FINISHED", NO_STAGE[0].upper() + NO_STAGE[1:] + ".", Weight.STATE, NO_STAGE))
+    if about.head.simulated:
+        signs.append(Sign("SIMULATION", "Chamber, cells and stage are simulated.", Weight.NATURE))
+    if about.on_cpu:
+        signs.append(Sign("CPU ENGINE", "The model runs on the processor, not on a GPU.", Weight.NATURE))
+    return sorted(signs, key=lambda sign: sign.weight)
+
+
+def _bond_signs(bond: Bond, words: str, silent_s: float, meaning: str, *, known: bool) -> list[Sign]:
+    """What must be said of the connection; `meaning` explains a run that is silent."""
+    match bond:
+        case Bond.FINISHED:
+            return []
+        case Bond.ATTACHED if silent_s > 2.0:
+            return [Sign(f"NO WORD FOR {silent_s:.0f} s", meaning, Weight.ALARM)]
+        case Bond.ATTACHED:
+            return []
+        case _ if known:
+            return [Sign("CONNECTION LOST", f"{words}. What is shown is the past.", Weight.ALARM)]
+        case _:
+            return [Sign("NOT CONNECTED", f"{words}. What is shown is the past.", Weight.WARNING)]

@@ -12,8 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from hspc_live.core.errors import WireError
-from hspc_live.view.about import About, about
+from hspc_live.view.about import About, ChamberAbout, about
 from hspc_live.wire.address import listens, running
+from hspc_live.wire.chamber_telemetry import ChamberShown, unpack_chamber
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.links import Link, open_dealer, open_sub
 from hspc_live.wire.messages import Answer, AskRun
@@ -30,6 +31,7 @@ class Bond(StrEnum):
     SEARCHING = "searching"
     ASKING = "asking"
     ATTACHED = "attached"
+    FINISHED = "finished"  # no run: the results of one, read from their file
 
 
 class Connection:
@@ -51,7 +53,7 @@ class Connection:
         self._looked = 0.0
         self._heard = 0.0
         self._answers = Decoder[Answer](Answer)
-        self.about: About | None = None  # of the run attached to now, or the last one
+        self.about: About | ChamberAbout | None = None  # of the run attached to now, or the last one
         self.attached = 0  # how many times
         self.words = "looking for a run"
 
@@ -67,7 +69,7 @@ class Connection:
         """How long nothing has been heard while attached; 0 otherwise."""
         return time.monotonic() - self._heard if self._shown is not None else 0.0
 
-    def poll(self) -> Shown | None:
+    def poll(self) -> Shown | ChamberShown | None:
         """The newest message if one has come; on the way attach, notice the run's end, attach again."""
         now = time.monotonic()
         if self._shown is not None:
@@ -92,11 +94,12 @@ class Connection:
                 link.close()
         self._asked = self._shown = None
 
-    def _take(self, link: Link) -> Shown | None:
+    def _take(self, link: Link) -> Shown | ChamberShown | None:
         if (got := link.try_recv()) is None:
             return None
         try:
-            return unpack(got[1][0])
+            part = got[1][0]
+            return unpack_chamber(part) if isinstance(self.about, ChamberAbout) else unpack(part)
         except WireError as error:
             self.words = str(error)
             return None

@@ -134,7 +134,7 @@ class ImagePanel(QWidget):
         """Draw a frame and what was found in it."""
         levels = None
         if self.auto.isChecked() and self._frames % LEVELS_EVERY == 0:
-            levels = _levels(shown.pixels)
+            levels = levels_of(shown.pixels)
         elif self._frames:
             levels = self.image.levels
         self._setting_levels = True
@@ -223,7 +223,7 @@ def words_of(one: Seen, reject: int) -> str:
     return REJECT_WORDS.get(Reject(reject), "rejected") if reject else "…"
 
 
-def _levels(pixels: Pixels) -> tuple[float, float]:
+def levels_of(pixels: Pixels) -> tuple[float, float]:
     """Black and white from a part of the pixels: never closer than 16 levels, so that noise stays dim."""
     part = pixels[::4, ::4]
     low, high = np.percentile(part, (0.5, 99.8)).tolist()

@@ -11,6 +11,8 @@ from PySide6.QtGui import QPixmap
 
 from hspc_live.core.errors import OutputError
 from hspc_live.report.page import Panel, write_page
+from hspc_live.view.about import ChamberAbout
+from hspc_live.view.chamber_model import ChamberModel
 from hspc_live.view.model import Model
 from hspc_live.view.sums import percentile_ms
 
@@ -34,7 +36,22 @@ def figures(model: Model) -> dict[str, Any]:
     return found
 
 
-def save_session(folder: Path, model: Model, pictures: dict[str, QPixmap]) -> Path:
+def chamber_figures(model: ChamberModel) -> dict[str, Any]:
+    """The figures of a chamber session, JSON-ready."""
+    found: dict[str, Any] = {"made": datetime.now().isoformat(timespec="seconds")}
+    if model.about is not None:
+        found["run"] = model.about.run
+    if model.shown is None:
+        return found
+    standing = model.shown.told.standing
+    found |= model.books
+    found["fields"] = {"planned": standing.planned, "visited": standing.visited}
+    found["classes"], found["alarms"] = model.classes(), standing.alarms
+    found["listed"] = len(model.shown.told.listed)
+    return found
+
+
+def save_session(folder: Path, model: Model | ChamberModel, pictures: dict[str, QPixmap]) -> Path:
     """Write `pictures` (name → what is seen), `metrics.json` and `report.html` into a new folder in `folder`.
 
     Returns the page. Raises OutputError where it cannot be written.
@@ -51,11 +68,14 @@ def save_session(folder: Path, model: Model, pictures: dict[str, QPixmap]) -> Pa
         if not picture.save(str(path), "PNG"):
             raise OutputError(f"{path} cannot be written")
         panels.append(Panel(name.replace("-", " ").capitalize(), figures=(path,)))
-    found = figures(model)
+    found = chamber_figures(model) if isinstance(model, ChamberModel) else figures(model)
     panels.append(_counts(found))
     title = f"Session {run}"
     source = model.about.title if model.about is not None else "not attached to a run"
-    if model.about is not None and model.about.simulated:
+    simulated = model.about is not None and (
+        model.about.head.simulated if isinstance(model.about, ChamberAbout) else model.about.simulated
+    )
+    if simulated:
         source += ": SIMULATION, no real cell was seen or sorted"
     return next(path for path in write_page(place, title, source, panels, found) if path.suffix == ".html")
 
@@ -63,7 +83,7 @@ def save_session(folder: Path, model: Model, pictures: dict[str, QPixmap]) -> Pa
 def _counts(found: dict[str, Any]) -> Panel:
     rows = [
         (f"{book}: {name}", json.dumps(value) if isinstance(value, dict) else str(value))
-        for book in ("frames", "views", "cells", "commands")
+        for book in ("fields", "frames", "views", "cells", "commands", "classes")
         for name, value in found.get(book, {}).items()
     ]
     rows += [(f"sorted into {name}", str(count)) for name, count in found.get("sorted", {}).items()]

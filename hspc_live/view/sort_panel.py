@@ -70,26 +70,26 @@ class SortPanel(QWidget):
         self.arm.clicked.connect(lambda: self._tell(ArmNow(me())))
         self.disarm.clicked.connect(lambda: self._tell(DisarmNow(f"disarmed by {me()}")))
         self.stop.clicked.connect(lambda: self._tell(StopNow(me())))
-        self.test = _text("not known yet")
+        self.test = text_label("not known yet")
         self.test.setToolTip("What must hold before the sorter may deflect a single cell.")
-        self.answer = _text("")
+        self.answer = text_label("")
         self.answer.setToolTip("What the run answered to the last wish.")
-        self.outlets = _text("")
-        self.aborts = _text("")
+        self.outlets = text_label("")
+        self.aborts = text_label("")
         self.aborts.setToolTip("Wanted cells that were not sorted because it was not safe, by reason.")
-        self.purity = _text("")
+        self.purity = text_label("")
         self.purity.setToolTip(
             "Expected: of ten minutes, from the model's tests and the declared population. By scores: the mean score "
             "of the cells sorted until now. Each with its 95 % interval. Neither is a measurement of the tube."
         )
-        self.losses = _text("0")
+        self.losses = text_label("0")
         self.losses.setToolTip("Frames dropped or lost since the time beside it. Only the button sets it back.")
         self.set_back = QPushButton("set back")
         self.set_back.setToolTip("Count losses from now on; the time is shown beside the count.")
         self.set_back.clicked.connect(self._set_losses_back)
-        self.space = _text("")
+        self.space = text_label("")
         self.space.setToolTip("How long the recording's disk lasts at the present rate.")
-        self.feed = _text("")
+        self.feed = text_label("")
         self.feed.setToolTip("Updates of this screen; those it missed cost the pipeline nothing.")
         self._arrange()
 
@@ -217,7 +217,8 @@ class SortPanel(QWidget):
         self._model.set_losses_back()
 
 
-def _text(words: str) -> QLabel:
+def text_label(words: str) -> QLabel:
+    """A label of any length that may be copied from."""
     label = QLabel(words)
     label.setWordWrap(True)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)

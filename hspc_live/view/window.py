@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QPushButton,
     QSizePolicy,
     QSplitter,
+    QStackedWidget,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -23,17 +24,22 @@ from PySide6.QtWidgets import (
 
 from hspc_live.core.errors import OutputError
 from hspc_live.view import look
-from hspc_live.view.banner import Sign, Weight, banners
+from hspc_live.view.about import About, ChamberAbout
+from hspc_live.view.banner import Sign, Weight, banners, chamber_banners
 from hspc_live.view.cell_page import CellPage, Explain
+from hspc_live.view.chamber_model import ChamberModel
+from hspc_live.view.chamber_panel import ChamberPanel
 from hspc_live.view.connection import Bond, Connection
 from hspc_live.view.gallery_panel import GalleryPanel
 from hspc_live.view.graphs import HistogramPanel, LatencyPanel, RatesPanel
 from hspc_live.view.image_panel import ImagePanel
 from hspc_live.view.model import Model
+from hspc_live.view.past import FinishedChamber
 from hspc_live.view.report import save_session
 from hspc_live.view.scatter_panel import ScatterPanel
 from hspc_live.view.sort_panel import Expected, SortPanel, me
 from hspc_live.view.wishes import Wishes
+from hspc_live.wire.chamber_telemetry import ChamberShown
 from hspc_live.wire.messages import Answer, Pace, SetGates
 
 PICTURE_MS = 30
@@ -52,7 +58,7 @@ class Window(QMainWindow):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Connection | FinishedChamber,
         *,
         expected: Expected = lambda *_: {},
         explain: Explain | None = None,
@@ -62,6 +68,7 @@ class Window(QMainWindow):
         super().__init__()
         self.connection = connection
         self.model = Model()
+        self.chamber_model = ChamberModel()
         self.wishes = Wishes()
         self._settings = settings if settings is not None else QSettings("hspc-live", "view")
         self._explain = explain
@@ -88,6 +95,8 @@ class Window(QMainWindow):
         self.latency = LatencyPanel(self.model)
         self.rates = RatesPanel(self.model)
         self.gallery = GalleryPanel(self.model, self.open_cell)
+        recorded = connection.visit if isinstance(connection, FinishedChamber) else None
+        self.chamber = ChamberPanel(self.chamber_model, self.tell, recorded)
         self.save = QPushButton("Save report")
         self.save.setToolTip("Save screen, gallery and figures as PNG and one HTML page (Ctrl+R).")
         self.save.clicked.connect(self.save_report)
@@ -134,25 +143,32 @@ class Window(QMainWindow):
         layout.setContentsMargins(2, 2, 2, 2)
         layout.setSpacing(2)
         layout.addLayout(top)
-        layout.addWidget(self.whole, 1)
+        self.pages = QStackedWidget()
+        self.pages.addWidget(self.whole)
+        self.pages.addWidget(self.chamber)
+        layout.addWidget(self.pages, 1)
         self.setCentralWidget(centre)
         self.resize(1366, 768)
 
     def _keys(self) -> None:
-        for keys, act in (
-            ("Ctrl+A", self.sort.arm.click),
-            ("Ctrl+D", self.sort.disarm.click),
-            ("Escape", self.sort.disarm.click),
-            ("Ctrl+Shift+S", self.sort.stop.click),
-            ("Ctrl+R", self.save_report),
-            ("Ctrl+Return", self.scatter.ask),
-            ("Space", self.hold),
-            ("Right", self.step),
-            ("F11", self._full_screen),
+        # a key of a page that is not shown does nothing
+        for page, keys, act in (
+            (self.whole, "Ctrl+A", self.sort.arm.click),
+            (self.whole, "Ctrl+D", self.sort.disarm.click),
+            (self.whole, "Escape", self.sort.disarm.click),
+            (self.whole, "Ctrl+Shift+S", self.sort.stop.click),
+            (self.whole, "Ctrl+Return", self.scatter.ask),
+            (self.whole, "Space", self.hold),
+            (self.whole, "Right", self.step),
+            (self.chamber, "Ctrl+Shift+S", self.chamber.stop.click),
+            (self.chamber, "Ctrl+Return", self.chamber.ask_drive),
+            (self.chamber, "Ctrl+0", self.chamber.map.show_all),
+            (self, "Ctrl+R", self.save_report),
+            (self, "F11", self._full_screen),
         ):
-            QShortcut(QKeySequence(keys), self, act)
+            QShortcut(QKeySequence(keys), page, act)
         for number in range(self.right.count()):
-            QShortcut(QKeySequence(f"Ctrl+{number + 1}"), self, lambda at=number: self.right.setCurrentIndex(at))
+            QShortcut(QKeySequence(f"Ctrl+{number + 1}"), self.whole, lambda at=number: self.right.setCurrentIndex(at))
 
     def _restore(self) -> None:
         settings = self._settings
@@ -166,7 +182,8 @@ class Window(QMainWindow):
         self.image.names.setChecked(str(settings.value("names", "true")) == "true")
 
     def _splitters(self) -> tuple[tuple[str, QSplitter], ...]:
-        return ("whole", self.whole), ("middle", self.middle), ("below", self.below)
+        chamber = (("chamber", self.chamber.whole), ("chamber-right", self.chamber.right))
+        return ("whole", self.whole), ("middle", self.middle), ("below", self.below), *chamber
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
@@ -177,17 +194,40 @@ class Window(QMainWindow):
         shown = self.connection.poll()
         if self.connection.attached != self._attached:
             self._attached = self.connection.attached
-            assert self.connection.about is not None
-            self.model.attach(self.connection.about)
-            self.begin()
-        if shown is not None and self.model.about is not None and shown.run == self.model.about.run:
-            first = self.model.shown is None
-            self.model.take(shown)
+            self._attach()
+        about = self.connection.about
+        if shown is not None and about is not None and shown.run == about.run:
+            model = self.chamber_model if isinstance(shown, ChamberShown) else self.model
+            first = model.shown is None
+            if isinstance(shown, ChamberShown):
+                self.chamber_model.take(shown)
+            else:
+                self.model.take(shown)
             if first:
                 self.slowly()
-        self.image.refresh()
+        if not self.is_chamber:
+            self.image.refresh()
         if self._turn % SLOW_EVERY == 1:
             self.slowly()
+
+    def _attach(self) -> None:
+        match self.connection.about:
+            case About() as about:
+                self.model.attach(about)
+                self.pages.setCurrentWidget(self.whole)
+                self.begin()
+            case ChamberAbout() as about:
+                self.chamber_model.attach(about)
+                self.pages.setCurrentWidget(self.chamber)
+                self.chamber.begin()
+                self.setWindowTitle(f"HSPC Live - {about.title}")
+            case None:
+                pass
+
+    @property
+    def is_chamber(self) -> bool:
+        """Whether the run attached to, now or last, is a chamber's."""
+        return isinstance(self.connection.about, ChamberAbout)
 
     def begin(self) -> None:
         """A run has been attached to: every panel learns of it."""
@@ -204,11 +244,16 @@ class Window(QMainWindow):
 
     def slowly(self) -> None:
         """Refresh what need not be refreshed with every picture."""
-        self.sort.refresh(attached=self.attached)
-        for panel in (self.scatter, self.histogram, self.gallery, self.latency, self.rates):
-            if panel.isVisible():
-                panel.refresh()
-        signs = banners(self.model, self.connection.state, self.connection.words, self.connection.silent_s)
+        bond, words, silent_s = self.connection.state, self.connection.words, self.connection.silent_s
+        if self.is_chamber:
+            self.chamber.refresh(bond)
+            signs = chamber_banners(self.chamber_model, bond, words, silent_s)
+        else:
+            self.sort.refresh(attached=self.attached)
+            for panel in (self.scatter, self.histogram, self.gallery, self.latency, self.rates):
+                if panel.isVisible():
+                    panel.refresh()
+            signs = banners(self.model, bond, words, silent_s)
         if signs != self._signs:
             self._signs = signs
             self._show(signs)
@@ -244,16 +289,17 @@ class Window(QMainWindow):
     def tell(self, wish: Struct, done: Callable[[Answer], None] | None = None) -> None:
         """Send a wish to the run; its answer is shown in the sort panel."""
         about = self.connection.about
+        panel = self.chamber if self.is_chamber else self.sort
         if about is None or not self.attached:
-            self.sort.show_answer("not attached to a run", done=False)
+            panel.show_answer("not attached to a run", done=False)
             return
 
         def answered(answer: Answer) -> None:
-            self.sort.show_answer(answer.text, done=answer.done)
+            panel.show_answer(answer.text, done=answer.done)
             if done is not None:
                 done(answer)
 
-        self.sort.show_answer("asked; waiting for the answer …", done=True)
+        panel.show_answer("asked; waiting for the answer …", done=True)
         self.wishes.send(about.control, wish, answered)
 
     def _set_gates(self, outlets: str) -> None:
@@ -293,12 +339,15 @@ class Window(QMainWindow):
         pictures = {"screen": self.grab()}
         if self.gallery.isVisible():
             pictures["gallery"] = self.gallery.grab()
+        if self.is_chamber:
+            pictures |= {"map": self.chamber.map.grab(), "picture": self.chamber.picture.grab()}
+        panel = self.chamber if self.is_chamber else self.sort
         try:
-            page = save_session(self._reports, self.model, pictures)
+            page = save_session(self._reports, self.chamber_model if self.is_chamber else self.model, pictures)
         except OutputError as error:
             QMessageBox.warning(self, "The report was not saved", str(error))
             return None
-        self.sort.show_answer(f"report saved: {page}", done=True)
+        panel.show_answer(f"report saved: {page}", done=True)
         return page
 
     def _full_screen(self) -> None:

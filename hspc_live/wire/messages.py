@@ -278,6 +278,14 @@ class Pace(Struct, frozen=True, tag="pace"):
     frames: int | None
 
 
+class DriveStage(Struct, frozen=True, tag="drive-stage"):
+    """visitor → chamber run: bring this place of the stage to the middle of the frame, µm."""
+
+    x_um: float
+    y_um: float
+    by: str
+
+
 class EndRun(Struct, frozen=True, tag="end-run"):
     """visitor → supervisor: disarm, let what is under way come to its end, close the books."""
 
@@ -324,6 +332,6 @@ ToSort = Results | Notices | Lost | StreamEnded
 ToRecord = Keep | FramesEnded | Results | Scores | Books | Note | RunningLedger | CloseRecording
 Wish = ArmNow | DisarmNow | SetGates | AskStatus
 ToChild = Prepare | Go | Wish | Pace | WorkerGone | RecorderGone | Drain | Quit
-Visited = Wish | AskRun | Pace | EndRun | StopNow
+Visited = Wish | AskRun | Pace | DriveStage | EndRun | StopNow
 ToSupervisor = Ready | Prepared | Beat | Said | Injected | Report | Failed | Hung | Parted | Visited | Answer
 ToVisitor = Answer

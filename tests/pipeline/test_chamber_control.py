@@ -5,22 +5,39 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from hspc_live.core.errors import StoppedError
+from hspc_live.core.errors import SettingsError, StoppedError
 from hspc_live.processes.ask import ask
 from hspc_live.processes.chamber import ChamberRun
-from hspc_live.processes.chamber_control import control_socket
+from hspc_live.processes.chamber_control import run_sockets
+from hspc_live.processes.chamber_replay import RecordedFields
+from hspc_live.processes.chamber_showing import ChamberShowing
 from hspc_live.processes.chamber_values import ChamberReport
 from hspc_live.recording.chamber_reader import open_chamber
 from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.load import load_run_text
 from hspc_live.wire.address import running
-from hspc_live.wire.messages import Answer, ArmNow, AskStatus, DisarmNow, EndRun, Ready, SetGates, StopNow
+from hspc_live.wire.chamber_telemetry import ChamberHead, ChamberShown, Mark, unpack_chamber
+from hspc_live.wire.links import open_sub
+from hspc_live.wire.messages import (
+    Answer,
+    ArmNow,
+    AskRun,
+    AskStatus,
+    DisarmNow,
+    DriveStage,
+    EndRun,
+    Ready,
+    SetGates,
+    StopNow,
+)
 from hspc_live.wiring_chamber import build_chamber, chamber_recorder
 
 SMALL = """
@@ -78,7 +95,7 @@ class Asked:
     def run(self, *, revisit: bool = False) -> ChamberReport:
         recorder = chamber_recorder(self.settings, None, self.path, "run")
         parts, _ = build_chamber(self.settings, (recorder,))
-        with control_socket() as control:
+        with run_sockets() as (control, _):
             self.address = control.address
             run = ChamberRun(parts, self.settings, revisit=revisit, listen=self.listen, control=control)
             return asyncio.run(run.run())
@@ -166,3 +183,107 @@ def test_by_the_command_line_an_end_leaves_a_list_that_says_it_is_not_all(
     assert (tmp_path / "out" / "picking_list_incomplete.csv").is_file()
     assert not (tmp_path / "out" / "picking_list.csv").exists()
     assert json.loads((tmp_path / "out" / "picking_list.json").read_text())["complete"] is False
+
+
+# ---- looked at, and the stage driven ---------------------------------------------------------------------------------
+
+
+class Looked(Asked):
+    """As `Asked`, but the stage is kept afterwards: then `drives` are sent, and the run ended by `last`."""
+
+    def __init__(self, tmp_path: Path, drives: list[Any], *overrides: str, last: Any = None) -> None:
+        super().__init__(tmp_path, [AskRun(), DriveStage(0.0, 0.0, "anna")], ("scan", "field 2 "), *overrides)
+        self.drives = [*drives, EndRun("anna") if last is None else last]
+        self.stayed: list[ChamberReport] = []
+        self.seen: list[ChamberShown] = []
+
+    def listen(self, _role: str, kind: str, text: str) -> None:
+        super().listen(_role, kind, text)
+        if kind == "staying":
+            self._driving = asyncio.get_running_loop().create_task(self._drive())
+
+    async def _drive(self) -> None:
+        await self._ask(self.drives[:-1])
+        while self.seen[-1].told.standing.no_driving:  # until who looks on has been told, too
+            await asyncio.sleep(0.05)
+        await self._ask(self.drives[-1:])
+
+    def run(self, *, revisit: bool = False) -> ChamberReport:
+        recorder = chamber_recorder(self.settings, None, self.path, "run")
+        parts, _ = build_chamber(self.settings, (recorder,))
+        with run_sockets() as (control, shown):
+            self.address = control.address
+            showing = ChamberShowing(shown, self.settings, run="run-7", engine="null", live=True)
+            looker = threading.Thread(target=self._look, args=(shown.address,))
+            looker.start()
+            try:
+                whole = ChamberRun(
+                    parts, self.settings, revisit=revisit, listen=self.listen, control=control, showing=showing,
+                    stay=self.stayed.append,
+                )  # fmt: skip
+                return asyncio.run(whole.run())
+            finally:
+                self._done = True
+                looker.join()
+
+    _done = False
+
+    def _look(self, address: str) -> None:
+        with open_sub(address) as link:
+            while not self._done:
+                if link.wait(0.1) and (got := link.try_recv()) is not None:
+                    self.seen.append(unpack_chamber(got[1][0]))
+
+
+def test_the_stage_is_driven_only_when_the_run_has_let_go_of_it_and_only_where_it_may(tmp_path: Path) -> None:
+    drives = [DriveStage(30.0, -20.0, "anna"), DriveStage(9e6, 0.0, "anna"), DriveStage(float("nan"), 0.0, "anna")]
+    looked = Looked(tmp_path, drives)
+    report = looked.run(revisit=True)
+    about, early, there, beyond, nowhere, end = looked.answers
+    head = msgspec.json.decode(json.dumps(json.loads(about.detail)["head"]), type=ChamberHead)
+    assert head.run == "run-7" and head.classes == ("LT-HSC", "ST-HSC", "MPP") and head.width_px == 512
+    assert not early.done and "the run moves it" in early.text
+    assert there.done and "stands at (30.0, -20.0)" in there.text
+    for refused in (beyond, nowhere):
+        assert (
+            not refused.done and "outside the limits of travel" in refused.text and "nothing was moved" in refused.text
+        )
+    assert end.done and looked.stayed == [report] and report.handed_over and not report.interrupted
+    assert report.summary["ended_by"] is None, "a run that came to its end was not ended early by who left it"
+    with open_chamber(looked.path) as recording:
+        assert recording.summary is not None and len(recording.cells()) == len(report.cells)
+
+
+def test_who_looks_on_sees_the_map_grow_and_then_the_list(tmp_path: Path) -> None:
+    looked = Looked(tmp_path, [DriveStage(30.0, -20.0, "anna"), AskStatus()])
+    report = looked.run(revisit=True)
+    first, last = looked.seen[0], looked.seen[-1]
+    assert {shown.told.standing.doing for shown in looked.seen} >= {"scan", "staying"}
+    assert len(first.planned) == len(report.facts.plan)
+    visited = [len(shown.visited) for shown in looked.seen]
+    assert visited == sorted(visited) and visited[-1] == len(report.facts.plan)
+    assert last.pixels.shape == (512, 512)
+    numbers = last.marks.kinds[:, 0].tolist()
+    assert numbers == [cell.cell for cell in report.cells], "once the list is made, every object is there once"
+    assert [line.cell for line in last.told.listed] == [pick.cell for pick in report.listed.picks]
+    marks = last.marks.kinds[last.marks.kinds[:, 2] == Mark.LISTED]
+    assert sorted(marks[:, 0].tolist()) == sorted(pick.cell for pick in report.listed.picks)
+    fresh = {cell.cell: cell for cell in report.revisited}
+    for line in last.told.listed:
+        if not fresh[line.cell].lost:
+            assert (line.x_um, line.y_um) == (fresh[line.cell].x_um, fresh[line.cell].y_um), "a pick goes to it"
+            assert line.again.startswith("found")
+    assert "stands at (30.0, -20.0)" in last.told.standing.driven and last.told.standing.no_driving == ""
+
+
+def test_a_stop_while_the_stage_is_kept_halts_it_and_the_list_stays(tmp_path: Path) -> None:
+    looked = Looked(tmp_path, [], last=StopNow("anna"))
+    with pytest.raises(StoppedError, match="stopped by anna; the list had been made"):
+        looked.run()
+    assert looked.stayed and looked.stayed[0].cells
+
+
+def test_a_replay_has_no_stage_to_drive(tmp_path: Path) -> None:
+    source = RecordedFields(tmp_path / "recording.h5")
+    with pytest.raises(SettingsError, match="it has no stage"):
+        source.look_at(1.0, 2.0)
