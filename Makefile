@@ -11,7 +11,7 @@ OUT    ?= out/demo
 SECONDS ?= 60
 SEED   ?= 1
 
-.PHONY: demo test check fuzz soak bench demo-model screens setup clean help
+.PHONY: demo test check fuzz soak bench demo-model screens frozen setup clean help
 
 help:
 	@echo "make demo        sort simulated cells for 20 s; pictures and recording in $(OUT)"
@@ -21,6 +21,7 @@ help:
 	@echo "make soak        the twin under random faults for SECONDS=60, nothing may be lost unsaid"
 	@echo "make bench       measure throughput and latency"
 	@echo "make screens     draw the operator's screens anew, into docs/screens"
+	@echo "make frozen      a screen that stands still for a minute beside a run (three minutes)"
 	@echo "make demo-model  train the demonstration model again (about an hour)"
 	@echo "make clean       remove everything that was made here, the environment too"
 
@@ -50,6 +51,10 @@ demo-model: $(READY)
 
 screens: $(READY)
 	$(BIN)/python tools/screens.py --out docs/screens
+
+# The figures of the live run are those of a machine that does nothing else.
+frozen: $(READY)
+	HSPC_FROZEN_S=60 $(BIN)/python -m pytest -q -s tests/pipeline/test_showing.py -k frozen
 
 setup: $(READY)
 

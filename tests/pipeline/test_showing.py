@@ -21,15 +21,33 @@ from hspc_live.wire.links import open_sub
 from hspc_live.wire.messages import ArmNow, AskRun, Pace, SetGates
 from hspc_live.wire.telemetry import Shown, unpack
 
-LOOKER = """
-import sys
-from hspc_live.wire.links import open_sub
-with open_sub(sys.argv[1]) as link:
-    assert link.wait(60)
-    print("looking", flush=True)
-    while True:
-        link.wait(1)
-        link.try_recv()
+FROZEN_S = float(os.environ.get("HSPC_FROZEN_S", "4"))
+"""How long a screen stands still; `make frozen` makes it a minute."""
+
+VIEWER = """
+import json, sys
+from pathlib import Path
+from PySide6.QtCore import QSettings, QTimer
+from PySide6.QtWidgets import QApplication
+from hspc_live.view.connection import Connection
+from hspc_live.view.window import Window
+app = QApplication(["viewer"])
+settings = QSettings(sys.argv[2] + "/frozen.ini", QSettings.Format.IniFormat)
+window = Window(Connection(sys.argv[1], follow=False), reports=Path(sys.argv[2]), settings=settings)
+window.show()
+state = {"looking": False}
+def look():
+    if window.model.received and not state["looking"]:
+        state["looking"] = True
+        print("looking", flush=True)
+    if "CONNECTION LOST" in window.signs:
+        print(json.dumps({"received": window.model.received, "missed": window.model.missed}), flush=True)
+        window.close()
+        app.quit()
+timer = QTimer()
+timer.timeout.connect(look)
+timer.start(20)
+app.exec()
 """
 
 
@@ -138,32 +156,95 @@ def test_the_summary_says_what_looking_on_cost(shown, live):
     )
 
 
-def test_a_frozen_onlooker_changes_nothing(live, replayed, replay, tmp_path):
-    """The same recording replayed with someone who looks on and then stands still: the very same verdicts."""
-    started: list[subprocess.Popen[str]] = []
-    frozen = threading.Event()
+class Viewer:
+    """The operator's screen as a process of its own; says when it looks, and at its end what came."""
+
+    def __init__(self, control: str, folder: Path) -> None:
+        command = [sys.executable, "-c", VIEWER, control, str(folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None and self.process.stdout.readline() == "looking\n"
+
+    def freeze(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def said(self) -> dict[str, int]:
+        out, _ = self.process.communicate(timeout=60)
+        return json.loads(out.splitlines()[-1])
+
+
+def rss_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_a_screen_frozen_for_a_while_changes_nothing(live, replayed, replay, processes, tmp_path):
+    """The same recording replayed beside a real screen that stands still: the very same verdicts, nothing lost.
+
+    What it did not take is counted by the numbers of the messages, and nothing of it is kept in the pipeline.
+    """
+    viewers: list[Viewer] = []
+    found: dict[str, float] = {}
 
     def work(control: str) -> None:
-        address = show_address(control)
-        process = subprocess.Popen([sys.executable, "-c", LOOKER, address], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout is not None and process.stdout.readline() == "looking\n"
-        os.kill(process.pid, signal.SIGSTOP)
-        frozen.set()
+        assert ask(control, Pace(0)).done  # until the screen looks on
+        viewers.append(Viewer(control, tmp_path))
+        sort = processes.of_role("sort")
+        assert ask(control, Pace(None)).done
+        time.sleep(0.5)
+        viewers[0].freeze()
+        found["before"] = rss_mib(sort)
+        time.sleep(FROZEN_S)
+        found["after"] = rss_mib(sort)
+        found["alive"] = processes.alive(sort)
+        viewers[0].thaw()
 
     onlooker = Onlooker(work)
     try:
-        outcome = replay(live.path, speed=0.25, listen=onlooker)
+        outcome = replay(live.path, speed=2.5 / (FROZEN_S + 4.0), listen=onlooker)
         onlooker.done()
+        told = viewers[0].said()
     finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-    assert frozen.is_set()
-    assert outcome.error is None
-    assert outcome.summary["decisions_sha256"] == replayed.summary["decisions_sha256"]
-    assert outcome.summary["outcomes_sha256"] == replayed.summary["outcomes_sha256"]
-    assert outcome.summary["frames"] == replayed.summary["frames"]
+        for viewer in viewers:
+            viewer.process.kill()
+            viewer.process.communicate()
+    assert outcome.error is None and found["alive"], "the run outlived the frost"
+    for same in ("decisions_sha256", "outcomes_sha256", "frames", "views", "cells", "commands"):
+        assert outcome.summary[same] == replayed.summary[same], same
+    made = outcome.summary["shown"]["messages"]
+    assert told["missed"] > 10 * FROZEN_S, "messages were made all the while, and it knows that it missed them"
+    assert told["received"] + told["missed"] <= made
+    assert found["after"] - found["before"] < 24, "not even the pictures of a second were kept for it"
+
+
+@pytest.mark.skipif("HSPC_FROZEN_S" not in os.environ, reason="takes a quiet machine: `make frozen`")
+def test_a_live_run_beside_a_frozen_screen_decides_as_soon_as_one_without(tiny, processes, tmp_path):
+    """Live, on a machine that does nothing else: the slowest hundredth of decisions, and frames that were dropped."""
+    frames = round(100 * (FROZEN_S + 10))
+    viewers: list[Viewer] = []
+
+    def work(control: str) -> None:
+        viewers.append(Viewer(control, tmp_path))
+        viewers[0].freeze()
+        time.sleep(FROZEN_S)
+        viewers[0].thaw()
+
+    summaries = []
+    for onlooker in (None, Onlooker(work)):
+        out = tmp_path / f"out-{len(summaries)}"
+        order = Order(tiny(f"camera.frames={frames}"), live=True, arm_by="test", out=out)
+        summaries.append(execute(order, onlooker or (lambda *_: None)).summary)
+        if onlooker is not None:
+            onlooker.done()
+    for viewer in viewers:
+        viewer.process.kill()
+        viewer.process.communicate()
+    alone, beside = (summary["latency_ms"] for summary in summaries)
+    print(f"p50 {alone['p50']} → {beside['p50']} ms, p99 {alone['p99']} → {beside['p99']} ms")
+    assert summaries[1]["frames"]["dropped"] == summaries[0]["frames"]["dropped"] == {}
+    assert summaries[1]["shown"]["messages"] > 10 * FROZEN_S and summaries[0]["shown"]["messages"] == 0
+    assert beside["p99"] < 1.5 * alone["p99"] + 5.0
 
 
 def test_a_replay_is_held_still_and_let_go_frame_by_frame(live, replayed, replay):
