@@ -1,7 +1,10 @@
 """How fast the operator's screen draws, and whether its memory stays flat: made-up messages, the real window.
 
-    python tools/bench_view.py                       # updates a second of 1024 × 1024 with 200 objects, of CPU time
-    python tools/bench_view.py --updates 108000      # an hour at 30 a second: memory at ten moments
+    python tools/bench_view.py            # updates a second of 1024 × 1024 with 200 objects, of CPU time
+    python tools/bench_view.py --hour     # an hour of a run, 25 updates a second: memory at ten moments, and its growth
+
+A run tells of itself 25 times a second at most, so an hour is 90,000 updates. They are drawn as fast as it goes, with
+--edge 256 and --objects 12 unless told otherwise: what gathers are cells, crops and counts, not the size of a picture.
 
 Each update is a message as it comes from the wire, new pixels and 200 new outlines with names: unpacked, taken into the
 model, drawn and painted (Qt's offscreen platform paints as a window does, but shows it to nobody). CPU time of this
@@ -36,14 +39,13 @@ from hspc_live.wire.telemetry import LATENCY_BINS, OutletCount, Seen, Standing, 
 
 CLASSES = ("LT-HSC", "ST-HSC", "MPP")
 WINDOW_PX = 80
-EDGE_PX = 1024
 VARIANTS = 16
 
 
 def message(number: int, rng: np.random.Generator, pixels: np.ndarray, objects: int) -> bytes:
     """One message with everything in it that a busy run would send; a third of the objects is rejected."""
     rows = np.zeros(objects, OBJECT_DTYPE)
-    x, y = rng.uniform(40, EDGE_PX - 40, (2, objects))
+    x, y = rng.uniform(40, len(pixels) - 40, (2, objects))
     rows["x_um"], rows["y_um"] = x * 0.25, y * 0.25
     rows["x0_px"], rows["x1_px"], rows["y0_px"], rows["y1_px"] = x - 14, x + 14, y - 14, y + 14
     rows["reject"] = np.where(np.arange(objects) % 3 == 0, rng.integers(1, 8, objects), 0)
@@ -89,9 +91,9 @@ def record(cell: int, scores: np.ndarray) -> CellRecord:
     )  # fmt: skip
 
 
-def about() -> About:
+def about(edge: int) -> About:
     """Facts of a run that is none."""
-    camera = CameraInfo(EDGE_PX, EDGE_PX, "uint8", 0.25, 120.0, Modality.DIC)
+    camera = CameraInfo(edge, edge, "uint8", 0.25, 120.0, Modality.DIC)
     return About("bench", "", "", True, load_text("{}", "bench"), camera, CLASSES, "null", False, None)
 
 
@@ -107,10 +109,14 @@ def rss_mib() -> float:
 def main() -> None:
     """Draw so many updates; print a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=600)
-    parser.add_argument("--objects", type=int, default=200)
+    parser.add_argument("--hour", action="store_true", help="memory over an hour of a run")
+    parser.add_argument("--updates", type=int)
+    parser.add_argument("--objects", type=int)
+    parser.add_argument("--edge", type=int, help="of the picture, in pixels")
     parser.add_argument("--size", default="1920x1080", help="of the window")
     arguments = parser.parse_args()
+    updates, objects, edge = (90_000, 12, 256) if arguments.hour else (600, 200, 1024)
+    updates, objects, edge = arguments.updates or updates, arguments.objects or objects, arguments.edge or edge
     cv2.setNumThreads(1)
     app = QApplication(["bench"])
     dress(app)
@@ -118,13 +124,13 @@ def main() -> None:
     window.stop_turning()
     window.resize(*map(int, arguments.size.split("x")))
     window.show()
-    window.model.attach(about())
+    window.model.attach(about(edge))
     window.begin()
     rng = np.random.default_rng(1)
-    pictures = rng.normal(110, 6, (VARIANTS, EDGE_PX, EDGE_PX)).clip(0, 255).astype(np.uint8)
+    pictures = rng.normal(110, 6, (VARIANTS, edge, edge)).clip(0, 255).astype(np.uint8)
     spent, moments = 0.0, []
-    for number in range(1, arguments.updates + 1):
-        part = message(number, rng, pictures[number % VARIANTS], arguments.objects)
+    for number in range(1, updates + 1):
+        part = message(number, rng, pictures[number % VARIANTS], objects)
         started = time.process_time()
         window.model.take(unpack(part))
         window.image.refresh()
@@ -132,11 +138,14 @@ def main() -> None:
             window.slowly()
         app.processEvents()
         spent += time.process_time() - started
-        if number % max(1, arguments.updates // 10) == 0:
+        if number % max(1, updates // 10) == 0:
             moments.append({"updates": number, "rss_mib": round(rss_mib(), 1), "per_s": round(number / spent, 1)})
             print(json.dumps(moments[-1]), flush=True)
     window.close()
-    print(json.dumps({"updates_per_cpu_s": round(arguments.updates / spent, 1), "objects": arguments.objects}))
+    # until the stores of cells and crops are full, memory grows as it must; they are, well before the hour's half
+    half = [moment["rss_mib"] for moment in moments[len(moments) // 2 - 1 :]]
+    told = {"updates_per_cpu_s": round(updates / spent, 1), "objects": objects, "edge_px": edge}
+    print(json.dumps({**told, "rss_growth_second_half_mib": round(half[-1] - half[0], 1)}))
 
 
 if __name__ == "__main__":

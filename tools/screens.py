@@ -142,7 +142,7 @@ def _live(studio: Studio, window: Window, cells: int) -> None:
     window.scatter.new_polygon()
     studio.pause(1.0)
     studio.take("gates-moved", window)
-    window.scatter.forget()
+    window.scatter.bar.forget()
     number = next(look.record.cell for look in reversed(window.model.looks.values()) if look.record.classification)
     window.open_cell(number)
     page = window.findChildren(QWidget, "cell-page")[-1]

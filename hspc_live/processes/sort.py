@@ -395,6 +395,7 @@ class Sort:
             self._tally,
             self._against(),
             self._showing.sorted(),
+            self._inference.drift,
             unrecorded=self._scribe.unrecorded,
             queue=self._order.waiting,
             held=self._held,

@@ -19,14 +19,18 @@ def standing(
     tally: Tally,
     found: Findings,
     sorted_: list[OutletCount],
+    engine_drift: str | None,
     **counts: int,
 ) -> Standing:
-    """`counts` are the fields of `Standing` that none of the others knows."""
+    """`engine_drift` says what the canary has shown, if anything.
+
+    `counts` are the fields of `Standing` that none of the others knows.
+    """
     ledger = core.ledger
     return Standing(
         armed=core.armed,
         waits_to_arm=operator.waits_to_arm,
-        alarms=core.alarms,
+        alarms=core.alarms if engine_drift is None else {**core.alarms, "engine_drift": engine_drift},
         told_alarms=dict(tally.alarms),
         disarmed=tally.disarmed[-NEWEST:],
         lasting=list(found.lasting),

@@ -16,7 +16,7 @@ ALARM_WORDS = {
     "velocity_drift": "DRIFT",
     "clog": "CLOG",
     "blur": "OUT OF FOCUS",
-    "canary": "CANARY",
+    "engine_drift": "ENGINE DRIFT",
 }
 
 

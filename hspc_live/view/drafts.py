@@ -190,6 +190,13 @@ class Draft:
             left = tuple(member for at, member in enumerate(gate.of) if at != way[0])
             self._put(number, left[0] if len(left) == 1 else AndGate(kind="and", of=left))
 
+    def narrowing(self) -> Iterator[tuple[Place, str]]:
+        """The ranges and polygons that `remove` would take away, in words."""
+        for place, outlet, leaf in self.leaves():
+            gate = self.outlets[place[0]].gate
+            if isinstance(leaf, RangeGate | PolygonGate) and isinstance(gate, AndGate) and len(place[1]) == 1:
+                yield place, f"{outlet}: {gate_words(leaf)}"
+
     def _leaf(self, place: Place) -> Gate:
         gate = self.outlets[place[0]].gate
         for step in place[1]:

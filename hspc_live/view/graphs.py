@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pyqtgraph as pg
@@ -10,6 +12,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from hspc_live.view import look
+from hspc_live.view.drafts import Line
+from hspc_live.view.gate_bar import GateBar, border
 from hspc_live.view.model import Model
 from hspc_live.view.sums import percentile_ms
 
@@ -34,12 +38,17 @@ def _mark(at: float, words: str, colour: str, high: float) -> pg.InfiniteLine:
 
 
 class HistogramPanel(QWidget):
-    """How one score or feature is spread, by class."""
+    """How one score or feature is spread, by class, with the borders of the gates on it, to be moved.
 
-    def __init__(self, model: Model) -> None:
+    `apply` is called with the draft's outlets once a person has confirmed them.
+    """
+
+    def __init__(self, model: Model, apply: Callable[[str], None]) -> None:
         super().__init__()
         self._model = model
         self._drawn: tuple[object, ...] = ()
+        self._borders: list[pg.InfiniteLine] = []
+        self.bar = GateBar(model, apply, self.draw_gates)
         self.name = QComboBox()
         self.name.setToolTip("Which score or feature is counted.")
         self.plot = _plot("", "cells")
@@ -52,6 +61,7 @@ class HistogramPanel(QWidget):
         layout.setContentsMargins(4, 2, 4, 2)
         layout.addLayout(top)
         layout.addWidget(self.plot, 1)
+        layout.addWidget(self.bar)
 
     def begin(self) -> None:
         """A run has been attached to."""
@@ -63,10 +73,33 @@ class HistogramPanel(QWidget):
 
     def refresh(self) -> None:
         """Count anew if there are other cells, or another feature."""
-        now = (self._model.cells_version, self.name.currentText())
+        draft = self._model.draft
+        now = (self._model.cells_version, self.name.currentText(), draft.outlets, draft.revision)
+        self.bar.tell()
         if now == self._drawn or self._model.about is None or not now[1]:
             return
-        self._drawn = now
+        before, self._drawn = self._drawn, now
+        if before[:2] != now[:2]:
+            self._draw_cells()
+        self.draw_gates()
+
+    def draw_gates(self) -> None:
+        """Draw the draft's borders anew."""
+        for item in self._borders:
+            self.plot.removeItem(item)
+        draft = self._model.draft
+        self._borders = [border(line, partial(self._move, line)) for line in draft.lines(self.name.currentText(), None)]
+        for item in self._borders:
+            self.plot.addItem(item, ignoreBounds=True)
+
+    def _move(self, line: Line, to: float) -> None:
+        self._model.draft.move_line(line, to)
+        self.draw_gates()
+        self.bar.tell()
+
+    def _draw_cells(self) -> None:
+        about = self._model.about
+        assert about is not None
         self.plot.clear()
         self._legend.clear()
         self.plot.setLabel("bottom", self.name.currentText())
@@ -79,7 +112,7 @@ class HistogramPanel(QWidget):
         named = np.array(
             [r.classification.predicted if r.classification is not None else "" for r in records], dtype=object
         )
-        groups = {**look.class_colour_of(self._model.about.classes), "no verdict": look.REJECT}
+        groups = {**look.class_colour_of(about.classes), "no verdict": look.REJECT}
         named[named == ""] = "no verdict"
         for name, colour in groups.items():
             if not (named == name).any():

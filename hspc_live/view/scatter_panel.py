@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMessageBox, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from hspc_live.core.errors import SettingsError
 from hspc_live.settings.sort import PolygonGate, RangeGate
 from hspc_live.stages.gate_tree import SCORE_PREFIX
 from hspc_live.view import look
 from hspc_live.view.drafts import Line, Polygon
+from hspc_live.view.gate_bar import GateBar, border
 from hspc_live.view.model import Model
 
 BINS = 90
@@ -26,7 +27,6 @@ class ScatterPanel(QWidget):
     def __init__(self, model: Model, apply: Callable[[str], None]) -> None:
         super().__init__()
         self._model = model
-        self._apply = apply
         self._drawn: tuple[object, ...] = ()
         self._gates: list[pg.GraphicsObject] = []
         self.across, self.up = QComboBox(), QComboBox()
@@ -40,15 +40,9 @@ class ScatterPanel(QWidget):
         self.add_range.setToolTip("Narrow the outlet by a range of the feature to the right; move its two ends.")
         self.add_polygon = QPushButton("+ polygon")
         self.add_polygon.setToolTip("Narrow the outlet by a polygon; drag its corners, click a side for a new one.")
-        self.confirm = QPushButton("Apply gates…")
-        self.confirm.setToolTip("Put the moved gates in force as a numbered revision (Ctrl+Return).")
-        self.discard = QPushButton("Discard")
-        self.discard.setToolTip("Forget what was moved; the gates in force stay as they are.")
-        self.state = QLabel()
+        self.bar = GateBar(model, apply, self.draw_gates)
         self.add_range.clicked.connect(self.new_range)
         self.add_polygon.clicked.connect(self.new_polygon)
-        self.confirm.clicked.connect(self.ask)
-        self.discard.clicked.connect(self.forget)
         self.plot = pg.PlotWidget()
         self.plot.setMenuEnabled(False)
         for side in ("bottom", "left"):
@@ -70,16 +64,12 @@ class ScatterPanel(QWidget):
         top.addStretch(1)
         for widget in last:
             top.addWidget(widget)
-        bottom = QHBoxLayout()
-        bottom.addWidget(self.state, 1)
-        bottom.addWidget(self.discard)
-        bottom.addWidget(self.confirm)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
         layout.setSpacing(2)
         layout.addLayout(top)
         layout.addWidget(self.plot, 1)
-        layout.addLayout(bottom)
+        layout.addWidget(self.bar)
 
     def begin(self) -> None:
         """A run has been attached to: its classes and outlets."""
@@ -103,7 +93,7 @@ class ScatterPanel(QWidget):
             return
         draft = model.draft
         now = (model.cells_version, self.across.currentText(), self.up.currentText(), draft.outlets, draft.revision)
-        self._tell()
+        self.bar.tell()
         if now == self._drawn or not self.across.currentText():
             return
         others = [outlet.name for outlet in draft.outlets]
@@ -148,27 +138,11 @@ class ScatterPanel(QWidget):
         self._gates = []
         draft = self._model.draft
         for line in draft.lines(self.across.currentText(), self.up.currentText()):
-            self._gates.append(self._line(line))
+            self._gates.append(border(line, partial(self._move_line, line)))
         for polygon in draft.polygons(self.across.currentText(), self.up.currentText()):
             self._gates.append(self._polygon(polygon))
         for item in self._gates:
             self.plot.addItem(item, ignoreBounds=True)
-
-    def _line(self, line: Line) -> pg.InfiniteLine:
-        style = Qt.PenStyle.SolidLine if line.movable else Qt.PenStyle.DashLine
-        item = pg.InfiniteLine(
-            pos=line.at,
-            angle=90 if line.axis == "x" else 0,
-            movable=line.movable,
-            pen=pg.mkPen(look.JUNCTION, width=2, style=style),
-            hoverPen=pg.mkPen("w", width=3),
-            label=f"{line.outlet} {'≥' if line.end == 'min' else '≤'} {{value:.3g}}",
-            labelOpts={"position": 0.9, "color": look.JUNCTION, "fill": (0, 0, 0, 160)},
-        )
-        item.sigPositionChangeFinished.connect(lambda moved: self._move_line(line, float(moved.value())))
-        if not line.movable:
-            item.setToolTip("A promise's threshold follows from calibration cells; it is not moved by hand.")
-        return item
 
     def _polygon(self, polygon: Polygon) -> pg.PolyLineROI:
         item = pg.PolyLineROI(polygon.vertices, closed=True, pen=pg.mkPen(look.JUNCTION, width=2))
@@ -178,12 +152,12 @@ class ScatterPanel(QWidget):
     def _move_line(self, line: Line, to: float) -> None:
         self._model.draft.move_line(line, to)
         self.draw_gates()
-        self._tell()
+        self.bar.tell()
 
     def _move_polygon(self, polygon: Polygon, roi: pg.PolyLineROI) -> None:
         at = [self.plot.getPlotItem().vb.mapSceneToView(point) for _, point in roi.getSceneHandlePositions()]
         self._model.draft.move_polygon(polygon, [(float(f"{p.x():.6g}"), float(f"{p.y():.6g}")) for p in at])
-        self._tell()
+        self.bar.tell()
 
     def new_range(self) -> None:
         """Narrow the chosen outlet by a range of x, over the middle of what is seen."""
@@ -205,31 +179,9 @@ class ScatterPanel(QWidget):
         try:
             self._model.draft.add(self.outlet.currentText(), gate)
         except SettingsError as error:
-            self.state.setText(str(error))
+            self.bar.state.setText(str(error))
             return
         self.refresh()
-
-    def forget(self) -> None:
-        """Drop what was moved."""
-        self._model.start_draft_again()
-        self.draw_gates()
-        self._tell()
-
-    def ask(self) -> None:
-        """Let a person confirm, then apply."""
-        draft = self._model.draft
-        if not draft.changed:
-            return
-        text = "\n".join(draft.changes())
-        if draft.overtaken:
-            text += f"\n\nRevision {draft.newest} was set by somebody else meanwhile; it would be replaced."
-        box = QMessageBox(self)
-        box.setWindowTitle("Put these gates in force?")
-        box.setText(f"Put these gates in force, as revision {draft.newest + 1}, from the next frame on?")
-        box.setInformativeText(text)
-        box.setStandardButtons(QMessageBox.StandardButton.Apply | QMessageBox.StandardButton.Cancel)
-        if box.exec() == QMessageBox.StandardButton.Apply:
-            self._apply(draft.wish())
 
     def _other_axes(self) -> None:
         self.plot.setLabel("bottom", self.across.currentText())
@@ -240,16 +192,3 @@ class ScatterPanel(QWidget):
         if self.up.currentText().startswith(SCORE_PREFIX):
             self.plot.setYRange(0.0, 1.0)
         self._drawn = ()
-
-    def _tell(self) -> None:
-        draft = self._model.draft
-        for button in (self.confirm, self.discard):
-            button.setEnabled(draft.changed)
-        in_force = f"revision {draft.newest} in force" if draft.newest else "the settings' gates in force"
-        if draft.changed:
-            overtaken = "; others were set meanwhile" if draft.overtaken else ""
-            self.state.setText(f"{in_force}; moved, NOT in force yet{overtaken}")
-            self.state.setStyleSheet(f"color: {look.WARN}; font-weight: bold;")
-        else:
-            self.state.setText(f"{in_force} · {len(self._model.cells)} cells")
-            self.state.setStyleSheet("")

@@ -91,7 +91,7 @@ class Window(QMainWindow):
         self.image = ImagePanel(self.model)
         self.sort = SortPanel(self.model, self.tell, expected)
         self.scatter = ScatterPanel(self.model, self._set_gates)
-        self.histogram = HistogramPanel(self.model)
+        self.histogram = HistogramPanel(self.model, self._set_gates)
         self.latency = LatencyPanel(self.model)
         self.rates = RatesPanel(self.model)
         self.gallery = GalleryPanel(self.model, self.open_cell)
@@ -157,7 +157,7 @@ class Window(QMainWindow):
             (self.whole, "Ctrl+D", self.sort.disarm.click),
             (self.whole, "Escape", self.sort.disarm.click),
             (self.whole, "Ctrl+Shift+S", self.sort.stop.click),
-            (self.whole, "Ctrl+Return", self.scatter.ask),
+            (self.whole, "Ctrl+Return", self.scatter.bar.ask),
             (self.whole, "Space", self.hold),
             (self.whole, "Right", self.step),
             (self.chamber, "Ctrl+Shift+S", self.chamber.stop.click),

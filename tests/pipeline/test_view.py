@@ -83,13 +83,13 @@ def test_a_person_arms_edits_the_gates_disarms_and_the_recording_knows(qtbot, sc
 
     line = next(iter(window.model.draft.lines("score:LT-HSC", None)))
     window.model.draft.move_line(line, 0.25)
-    wait(qtbot, lambda: "NOT in force" in window.scatter.state.text())
+    wait(qtbot, lambda: "NOT in force" in window.scatter.bar.state.text())
     monkeypatch.setattr(QMessageBox, "exec", lambda _: QMessageBox.StandardButton.Cancel)
-    press(qtbot, window.scatter.confirm)
+    press(qtbot, window.scatter.bar.confirm)
     qtbot.wait(500)
     assert window.model.draft.revision == 0 and window.model.draft.changed, "not confirmed, not asked for"
     monkeypatch.setattr(QMessageBox, "exec", lambda _: QMessageBox.StandardButton.Apply)
-    press(qtbot, window.scatter.confirm)
+    press(qtbot, window.scatter.bar.confirm)
     wait(qtbot, lambda: window.model.draft.revision == 1)
     assert not window.model.draft.changed and window.model.draft.outlets[0].gate.min == 0.25
 
@@ -111,7 +111,7 @@ def test_a_gate_that_cannot_be_is_refused_in_words(qtbot, screen, begin):
     _, address = begin()
     window = screen(Connection(address))
     wait(qtbot, lambda: window.model.shown is not None)
-    window.scatter._apply('{"outlets": [{"name": "x", "gate": {"kind": "score", "class_name": "nobody"}}]}')
+    window.scatter.bar._apply('{"outlets": [{"name": "x", "gate": {"kind": "score", "class_name": "nobody"}}]}')
     wait(qtbot, lambda: "nobody" in window.sort.answer.text())
     assert window.model.draft.revision == 0
 

@@ -82,9 +82,14 @@ def test_an_outlet_is_narrowed_and_widened_again():
     one.add("o0", PolygonGate(kind="polygon", x="x_um", y="y_um", vertices=((0, 0), (1, 0), (1, 1))))
     assert gate_words(one.outlets[0].gate).count(" and ") == 2
     places = [place for place, _, leaf in one.leaves() if leaf.kind != "score"]
+    assert [place for place, _ in one.narrowing()] == places
+    assert [words for _, words in one.narrowing()] == [
+        "o0: 1 ≤ area_um2 ≤ 2",
+        "o0: polygon of 3 corners in (x_um, y_um)",
+    ]
     one.remove(places[1])
     one.remove(places[0])
-    assert not one.changed
+    assert not one.changed and not list(one.narrowing())
     with pytest.raises(SettingsError, match="no outlet nobody"):
         one.add("nobody", RangeGate(kind="range", feature="area_um2"))
 

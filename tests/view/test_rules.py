@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hspc_live.core.values import OBJECT_DTYPE, Reject
 from hspc_live.recording.room import seconds_left
 from hspc_live.stages.ledger import Ledger
-from hspc_live.view.banner import banners
+from hspc_live.view.banner import Weight, banners
 from hspc_live.view.connection import Bond
 from hspc_live.view.disk import Disk
 from hspc_live.view.model import Model
@@ -129,6 +129,14 @@ def test_signs_say_what_holds_and_alarms_come_first(about):
     assert said[0] == "CLOG" and set(said) == {"CLOG", "DISARMED", "REPLAY", "SIMULATION", "CPU ENGINE"}
     assert words(model, Bond.SEARCHING)[0] == "CONNECTION LOST"
     assert words(model, silent_s=4.0)[0] == "NO WORD FOR 4 s"
+
+
+def test_a_canary_that_came_back_wrong_is_said_with_what_it_showed(about):
+    model = Model()
+    model.attach(about())
+    model.take(shown(0, stands=standing(alarms={"engine_drift": "the engine has drifted: it scores …"})))
+    first = banners(model, Bond.ATTACHED, "", 0.0)[0]
+    assert first.text == "ENGINE DRIFT" and "it scores" in first.meaning and first.weight is Weight.ALARM
 
 
 def test_armed_is_never_said_beside_disarmed(about):
