@@ -4,7 +4,7 @@
     python tools/bench_view.py --hour     # an hour of a run, 25 updates a second: memory at ten moments, and its growth
 
 A run tells of itself 25 times a second at most, so an hour is 90,000 updates. They are drawn as fast as it goes, with
---edge 256 and --objects 12 unless told otherwise: what gathers are cells, crops and counts, not the size of a picture.
+--edge 256 and --objects 16 unless told otherwise: what gathers are cells, crops and counts, not the size of a picture.
 
 Each update is a message as it comes from the wire, new pixels and 200 new outlines with names: unpacked, taken into the
 model, drawn and painted (Qt's offscreen platform paints as a window does, but shows it to nobody). CPU time of this
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--edge", type=int, help="of the picture, in pixels")
     parser.add_argument("--size", default="1920x1080", help="of the window")
     arguments = parser.parse_args()
-    updates, objects, edge = (90_000, 12, 256) if arguments.hour else (600, 200, 1024)
+    updates, objects, edge = (90_000, 16, 256) if arguments.hour else (600, 200, 1024)
     updates, objects, edge = arguments.updates or updates, arguments.objects or objects, arguments.edge or edge
     cv2.setNumThreads(1)
     app = QApplication(["bench"])

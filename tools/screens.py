@@ -1,8 +1,9 @@
 """Render the operator's screens into docs/screens: a real window over a real run on the digital twin.
 
     python tools/screens.py [--out docs/screens]           # or: make screens
+    python tools/screens.py --only chamber                 # the chamber view alone
 
-Needs no display (Qt's offscreen platform). It takes two to three minutes: the run is live, cells must come. The twin is
+Needs no display (Qt's offscreen platform). It takes four to five minutes: the run is live, cells must come. The twin is
 filmed at a twentieth of its pace, so that a small machine that also draws this window keeps up.
 """
 
@@ -22,10 +23,13 @@ from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication, QWidget
 
 from hspc_live.cli.view import Explainer
+from hspc_live.report.chamber_evidence import RECORDING
 from hspc_live.view.connection import Connection
 from hspc_live.view.launch import Launched
 from hspc_live.view.look import dress
+from hspc_live.view.past import FinishedChamber
 from hspc_live.view.window import Window
+from hspc_live.wire.messages import DriveStage
 
 PATIENCE_S = 500.0
 SLOW = {
@@ -41,6 +45,10 @@ SLOW = {
     "population.events_per_s": 1.2,
     "pipeline.frame_deadline_s": 3,
 }
+
+
+CHAMBER = "chamber.tiling.area={kind: rectangle, x0_um: -550, y0_um: -550, width_um: 1100, height_um: 1100}"
+"""A quarter of the shipped chamber: 25 fields."""
 
 
 class Studio:
@@ -77,11 +85,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/screens"))
     parser.add_argument("--cells", type=int, default=120, help="cells to wait for")
+    parser.add_argument("--only", choices=("flow", "chamber"), help="of the two kinds of run")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     app = QApplication(["screens"])
     dress(app)
     studio = Studio(app, arguments.out)
+    if arguments.only != "chamber":
+        _flow(studio, arguments.cells)
+    if arguments.only != "flow":
+        _chamber(studio)
+
+
+def _flow(studio: Studio, cells: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "demo"
         launched = Launched(["demo", "--seconds", "900", "--out", str(recording), *_slow()])
@@ -96,7 +112,7 @@ def main() -> None:
         )
         try:
             window.show()
-            _live(studio, window, arguments.cells)
+            _live(studio, window, cells)
             launched.close()
             studio.until(lambda: "CONNECTION LOST" in window.signs, "the loss of the connection")
             studio.pause(1.0)
@@ -170,6 +186,39 @@ def _replay(studio: Studio, folder: Path, recording: Path) -> None:
     finally:
         window.close()
         launched.close()
+
+
+def _chamber(studio: Studio) -> None:
+    """A chamber scanned, listed, visited again; then the stage driven to a cell of the list, and the results."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "chamber"
+        config = Path(__file__).parents[1] / "configs/rigs/twin_chamber.yaml"
+        launched = Launched(["run", str(config), "--revisit", "--stay", "--out", str(out), "--set", CHAMBER])
+        settings = QSettings(str(Path(folder) / "view.ini"), QSettings.Format.IniFormat)
+        window = Window(Connection(follow=False, find=launched.found), reports=Path(folder), settings=settings)
+        try:
+            window.show()
+            model = window.chamber_model
+            studio.until(lambda: model.shown is not None and len(model.shown.visited) >= 12, "half of the scan")
+            studio.pause(1.0)
+            studio.take("chamber-scan", window)
+            studio.until(lambda: "yours" in window.chamber.doing.text(), "the end of the run")
+            window.chamber.list.selectRow(3)
+            assert model.chosen is not None
+            window.tell(DriveStage(model.chosen.x_um, model.chosen.y_um, "screens"))
+            studio.until(lambda: "the stage stands at" in window.chamber.answer.text(), "the stage")
+            studio.pause(1.0)
+            studio.take("chamber", window)
+        finally:
+            window.close()
+            launched.close()
+        window = Window(FinishedChamber(out / RECORDING), reports=Path(folder), settings=settings)
+        window.show()
+        studio.until(lambda: window.chamber.list.rowCount() > 3, "the list")
+        window.chamber.list.selectRow(3)
+        studio.pause(0.5)
+        studio.take("chamber-finished", window)
+        window.close()
 
 
 if __name__ == "__main__":

@@ -48,10 +48,12 @@ class ChamberMap(QWidget):
             "blind": self._outline(look.BAD, Qt.PenStyle.DotLine),
             "here": self._outline(look.JUNCTION, Qt.PenStyle.SolidLine, 2.0),
         }
-        self._way = pg.PlotDataItem(pen=pg.mkPen(look.INK, width=1, style=Qt.PenStyle.DotLine))
+        self._way = pg.PlotDataItem(pen=pg.mkPen(look.INK, width=look.px(1), style=Qt.PenStyle.DotLine))
         self._groups: dict[str, pg.ScatterPlotItem] = {}
-        self._listed = pg.ScatterPlotItem(size=15, pen=pg.mkPen("w", width=1.5), brush=None)
-        self._chosen = pg.ScatterPlotItem(size=24, pen=pg.mkPen(look.JUNCTION, width=2.5), brush=None, symbol="o")
+        self._listed = pg.ScatterPlotItem(size=look.px(15), pen=pg.mkPen("w", width=look.px(1.5)), brush=None)
+        self._chosen = pg.ScatterPlotItem(
+            size=look.px(24), pen=pg.mkPen(look.JUNCTION, width=look.px(2.5)), brush=None, symbol="o"
+        )
         for item in (self._way, self._listed, self._chosen):
             self.plot.addItem(item)
         self._listed.setZValue(20)
@@ -63,7 +65,7 @@ class ChamberMap(QWidget):
 
     def _outline(self, colour: str, style: Qt.PenStyle, width: float = 1.0) -> QGraphicsPathItem:
         item = QGraphicsPathItem()
-        item.setPen(pg.mkPen(colour, width=width, style=style))
+        item.setPen(pg.mkPen(colour, width=look.px(width), style=style))
         self.plot.addItem(item, ignoreBounds=True)
         return item
 
@@ -131,13 +133,13 @@ class ChamberMap(QWidget):
             groups.append((name, sure & (kind == place), colours[name], 7.5, True))
         for name, mine, colour, size, filled in groups:
             if name not in self._groups:
-                pen, brush = (None, pg.mkBrush(colour)) if filled else (pg.mkPen(colour), None)
-                self._groups[name] = pg.ScatterPlotItem(size=size, pen=pen, brush=brush)
+                pen, brush = (None, pg.mkBrush(colour)) if filled else (pg.mkPen(colour, width=look.px(1.0)), None)
+                self._groups[name] = pg.ScatterPlotItem(size=look.px(size), pen=pen, brush=brush)
                 self.plot.addItem(self._groups[name])
             self._groups[name].setData(x=marks.places[mine, 0], y=marks.places[mine, 1])
         out = mark == Mark.LEFT_OUT
         if "left out" not in self._groups:
-            self._groups["left out"] = pg.ScatterPlotItem(size=9, symbol="x", pen=None, brush=pg.mkBrush("w"))
+            self._groups["left out"] = pg.ScatterPlotItem(size=look.px(9), symbol="x", pen=None, brush=pg.mkBrush("w"))
             self.plot.addItem(self._groups["left out"])
         self._groups["left out"].setData(x=marks.places[out, 0], y=marks.places[out, 1])
 
@@ -164,7 +166,7 @@ class ChamberMap(QWidget):
         if not box.sceneBoundingRect().contains(position):
             return
         at = box.mapSceneToView(position)
-        reach_um = REACH_PX * float(box.viewPixelSize()[0])
+        reach_um = look.px(REACH_PX) * float(box.viewPixelSize()[0])
         self._choose(at.x(), at.y(), reach_um, bool(event.double()))  # type: ignore[attr-defined]
 
 

@@ -26,8 +26,8 @@ class FieldPicture(QWidget):
         self.view.hideAxis("left")
         self.view.hideAxis("bottom")
         self.image = pg.ImageItem()
-        self._ring = pg.ScatterPlotItem(size=30, pen=pg.mkPen(look.JUNCTION, width=2), brush=None)
-        self._bar = pg.PlotDataItem(pen=pg.mkPen("w", width=4))
+        self._ring = pg.ScatterPlotItem(size=look.px(30), pen=pg.mkPen(look.JUNCTION, width=look.px(2)), brush=None)
+        self._bar = pg.PlotDataItem(pen=pg.mkPen("w", width=look.px(4)))
         self._bar_words = pg.TextItem(color="w", anchor=(0.5, 1.0), fill=GROUND)
         self.view.addItem(self.image)
         for item in (self._ring, self._bar, self._bar_words):

@@ -97,8 +97,8 @@ def border(line: Line, moved: Callable[[float], None]) -> pg.InfiniteLine:
         pos=line.at,
         angle=90 if line.axis == "x" else 0,
         movable=line.movable,
-        pen=pg.mkPen(look.JUNCTION, width=2, style=style),
-        hoverPen=pg.mkPen("w", width=3),
+        pen=pg.mkPen(look.JUNCTION, width=look.px(2), style=style),
+        hoverPen=pg.mkPen("w", width=look.px(3)),
         label=f"{line.outlet} {'≥' if line.end == 'min' else '≤'} {{value:.3g}}",
         labelOpts={"position": 0.9, "color": look.JUNCTION, "fill": (0, 0, 0, 160)},
     )

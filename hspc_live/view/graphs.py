@@ -34,7 +34,7 @@ def _plot(bottom: str, left: str) -> pg.PlotWidget:
 
 def _mark(at: float, words: str, colour: str, high: float) -> pg.InfiniteLine:
     options = {"position": high, "color": colour, "fill": (0, 0, 0, 160), "movable": False}
-    return pg.InfiniteLine(pos=at, angle=90, pen=pg.mkPen(colour, width=2), label=words, labelOpts=options)
+    return pg.InfiniteLine(pos=at, angle=90, pen=pg.mkPen(colour, width=look.px(2)), label=words, labelOpts=options)
 
 
 class HistogramPanel(QWidget):
@@ -50,10 +50,11 @@ class HistogramPanel(QWidget):
         self._borders: list[pg.InfiniteLine] = []
         self.bar = GateBar(model, apply, self.draw_gates)
         self.name = QComboBox()
+        self.name.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.name.setToolTip("Which score or feature is counted.")
         self.plot = _plot("", "cells")
         self.plot.getPlotItem().vb.setLimits(yMin=0)
-        self._legend = self.plot.addLegend(offset=(-10, 10))
+        self._legend = self.plot.addLegend(offset=(-10, 10), labelTextSize=f"{look.points():g}pt")
         top = QHBoxLayout()
         top.addWidget(self.name)
         top.addStretch(1)
@@ -121,9 +122,9 @@ class HistogramPanel(QWidget):
             counts, _ = np.histogram(mine, edges)
             brush = pg.mkColor(colour)
             brush.setAlpha(70)
-            pen = pg.mkPen(colour, width=2)
+            pen = pg.mkPen(colour, width=look.px(2))
             self.plot.plot(edges, counts, stepMode="center", pen=pen, fillLevel=0, brush=brush)
-            self._legend.addItem(pg.PlotDataItem(pen=pg.mkPen(colour, width=4)), name)
+            self._legend.addItem(pg.PlotDataItem(pen=pg.mkPen(colour, width=look.px(4))), name)
 
 
 class LatencyPanel(QWidget):
@@ -219,7 +220,7 @@ class RatesPanel(QWidget):
                 plot.getAxis("bottom").setStyle(showValues=False)
             grid.addWidget(plot, number, 0)
             grid.setRowStretch(number, 5 if number == len(rows) - 1 else 3)
-            self._curves[key] = plot.plot(pen=pg.mkPen(colour, width=2, style=Qt.PenStyle.SolidLine))
+            self._curves[key] = plot.plot(pen=pg.mkPen(colour, width=look.px(2), style=Qt.PenStyle.SolidLine))
 
     def refresh(self) -> None:
         """Draw the last minutes anew if there is another sample."""

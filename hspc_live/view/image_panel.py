@@ -45,9 +45,11 @@ class ImagePanel(QWidget):
         self.plot.addItem(self.image)
         self.words = WordsItem()
         self.plot.addItem(self.words, ignoreBounds=True)
-        self._bar = pg.PlotDataItem(pen=pg.mkPen("w", width=4))
+        self._bar = pg.PlotDataItem(pen=pg.mkPen("w", width=look.px(4)))
         self._bar_words = pg.TextItem(color="w", anchor=(0.5, 1.0), fill=GROUND)
-        self._line = pg.InfiniteLine(angle=90, pen=pg.mkPen(look.JUNCTION, width=1.5, style=Qt.PenStyle.DashLine))
+        self._line = pg.InfiniteLine(
+            angle=90, pen=pg.mkPen(look.JUNCTION, width=look.px(1.5), style=Qt.PenStyle.DashLine)
+        )
         self._line_words = pg.TextItem(color=look.JUNCTION, anchor=(1.0, 0.0), fill=GROUND)
         for item in (self._bar, self._bar_words, self._line, self._line_words):
             self.plot.addItem(item, ignoreBounds=True)
@@ -181,8 +183,8 @@ class ImagePanel(QWidget):
             faint = pg.mkColor(colour)
             faint.setAlpha(110)
             for items, pen in (
-                (self._items, pg.mkPen(colour, width=1.0, style=style)),
-                (self._ways, pg.mkPen(faint, width=1.0)),
+                (self._items, pg.mkPen(colour, width=look.px(1.0), style=style)),
+                (self._ways, pg.mkPen(faint, width=look.px(1.0))),
             ):
                 items[name] = QGraphicsPathItem()
                 items[name].setPen(pen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from hspc_live.processes.ask import ask
 from hspc_live.wire.messages import EndRun
 
 END_S = 60.0
+CONTROL = re.compile(r"control:? at (\S+)")  # a flow says it so, a chamber so
 
 
 class Launched:
@@ -67,5 +69,5 @@ class Launched:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self.said.append(line.strip())
-            if self.address is None and "control at" in line:
-                self.address = line.split("control at", 1)[1].split()[0]
+            if self.address is None and (found := CONTROL.search(line)) is not None:
+                self.address = found[1]

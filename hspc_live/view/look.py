@@ -25,6 +25,7 @@ BAD: Final = "#d55e00"
 SIMULATED: Final = "#cc79a7"
 
 SCREEN_HEIGHT: Final = 1080
+SMALL_POINTS: Final = 10.0  # of the font on such a screen
 
 SHEET: Final = """
 QWidget {{ background: {back}; color: {ink}; }}
@@ -43,7 +44,11 @@ QTabBar::tab {{ background: {panel}; padding: 0.3em 0.9em; border: 1px solid {ed
 QTabBar::tab:selected {{ background: #33383f; border-bottom: 2px solid {good}; }}
 QToolTip {{ background: #f5f5f0; color: #1c1c1c; border: 1px solid black; }}
 QComboBox, QSpinBox, QListWidget, QPlainTextEdit {{ background: {panel}; border: 1px solid {edge}; }}
+QCheckBox::indicator {{ width: {box}px; height: {box}px; }}
+QPushButton::menu-indicator {{ width: {box}px; height: {box}px; }}
 QSplitter::handle {{ background: {edge}; }}
+QSplitter::handle:horizontal {{ width: {grip}px; }}
+QSplitter::handle:vertical {{ height: {grip}px; }}
 QScrollArea {{ border: none; }}
 """
 
@@ -57,7 +62,12 @@ def points() -> float:
     """Size of the normal font: 9 points on a small laptop, more on a large display that is not scaled by itself."""
     screen = QGuiApplication.primaryScreen()
     height = screen.availableGeometry().height() if screen is not None else SCREEN_HEIGHT
-    return max(8.5, min(18.0, 10.0 * height / SCREEN_HEIGHT))
+    return max(8.5, min(18.0, SMALL_POINTS * height / SCREEN_HEIGHT))
+
+
+def px(small: float) -> float:
+    """The width of a line, or the size of a point, that is `small` pixels on a small display."""
+    return small * max(1.0, points() / SMALL_POINTS)
 
 
 def dress(app: QApplication) -> None:
@@ -78,5 +88,17 @@ def dress(app: QApplication) -> None:
     ):
         palette.setColor(role, QColor(colour))
     app.setPalette(palette)
-    app.setStyleSheet(SHEET.format(back=BACK, panel=PANEL, edge=EDGE, ink=INK, dim=DIM, good=GOOD, bad=BAD))
+    app.setStyleSheet(
+        SHEET.format(
+            back=BACK,
+            panel=PANEL,
+            edge=EDGE,
+            ink=INK,
+            dim=DIM,
+            good=GOOD,
+            bad=BAD,
+            box=round(px(14)),
+            grip=round(px(4)),
+        )
+    )
     pg.setConfigOptions(background=BACK, foreground=INK, imageAxisOrder="row-major", antialias=False)

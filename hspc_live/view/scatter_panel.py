@@ -49,7 +49,7 @@ class ScatterPanel(QWidget):
             self.plot.getAxis(side).enableAutoSIPrefix(False)
         self.density = pg.ImageItem()
         self.density.setColorMap(pg.colormap.get("viridis"))
-        self.points = pg.ScatterPlotItem(size=4, pen=None)
+        self.points = pg.ScatterPlotItem(size=look.px(4), pen=None)
         self.density.hide()
         self.plot.addItem(self.density)
         self.plot.addItem(self.points)
@@ -145,7 +145,7 @@ class ScatterPanel(QWidget):
             self.plot.addItem(item, ignoreBounds=True)
 
     def _polygon(self, polygon: Polygon) -> pg.PolyLineROI:
-        item = pg.PolyLineROI(polygon.vertices, closed=True, pen=pg.mkPen(look.JUNCTION, width=2))
+        item = pg.PolyLineROI(polygon.vertices, closed=True, pen=pg.mkPen(look.JUNCTION, width=look.px(2)))
         item.sigRegionChangeFinished.connect(lambda roi: self._move_polygon(polygon, roi))
         return item
 

@@ -130,10 +130,12 @@ class Window(QMainWindow):
         self.middle.setStretchFactor(1, 4)
         for tabs in (self.left, self.right):
             tabs.currentChanged.connect(lambda _: self.slowly())
-        self.whole = QSplitter(Qt.Orientation.Horizontal)
-        self.whole.addWidget(self.middle)
-        self.whole.addWidget(self.sort)
-        self.whole.setStretchFactor(0, 1)
+        self.whole = QWidget()  # no splitter: the sort panel is as wide as its words, on whatever display
+        beside = QHBoxLayout(self.whole)
+        beside.setContentsMargins(0, 0, 0, 0)
+        beside.setSpacing(2)
+        beside.addWidget(self.middle, 1)
+        beside.addWidget(self.sort)
         self.sort.setFixedWidth(round(look.points() * 31))
         top = QHBoxLayout()
         top.addLayout(self.strip, 1)
@@ -183,7 +185,7 @@ class Window(QMainWindow):
 
     def _splitters(self) -> tuple[tuple[str, QSplitter], ...]:
         chamber = (("chamber", self.chamber.whole), ("chamber-right", self.chamber.right))
-        return ("whole", self.whole), ("middle", self.middle), ("below", self.below), *chamber
+        return ("middle", self.middle), ("below", self.below), *chamber
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
