@@ -6,8 +6,8 @@
 A run tells of itself 25 times a second at most, so an hour is 90,000 updates. They are drawn as fast as it goes, with
 --edge 256 and --objects 16 unless told otherwise: what gathers are cells, crops and counts, not the size of a picture.
 
-Each update is a message as it comes from the wire, new pixels and 200 new outlines with names: unpacked, taken into the
-model, drawn and painted (Qt's offscreen platform paints as a window does, but shows it to nobody). CPU time of this
+Each update is a message as it comes from the wire, other pixels and 200 other outlines with names: unpacked, taken into
+the model, drawn and painted (Qt's offscreen platform paints as a window does, but shows it to nobody). CPU time of this
 process counts, so that a busy machine does not.
 """
 
@@ -18,6 +18,7 @@ import json
 import os
 import resource
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -42,10 +43,21 @@ WINDOW_PX = 80
 VARIANTS = 16
 
 
-def message(number: int, rng: np.random.Generator, pixels: np.ndarray, objects: int) -> bytes:
-    """One message with everything in it that a busy run would send; a third of the objects is rejected."""
+@dataclass(frozen=True)
+class Field:
+    """What a frame shows: its pixels, objects with their packed masks, and crops of sixteen cells."""
+
+    pixels: np.ndarray
+    rows: np.ndarray
+    masks: np.ndarray
+    crops: np.ndarray
+
+
+def field(rng: np.random.Generator, edge: int, objects: int) -> Field:
+    """Objects all over a noisy picture; a third of them is rejected."""
+    pixels = rng.normal(110, 6, (edge, edge)).clip(0, 255).astype(np.uint8)
     rows = np.zeros(objects, OBJECT_DTYPE)
-    x, y = rng.uniform(40, len(pixels) - 40, (2, objects))
+    x, y = rng.uniform(40, edge - 40, (2, objects))
     rows["x_um"], rows["y_um"] = x * 0.25, y * 0.25
     rows["x0_px"], rows["x1_px"], rows["y0_px"], rows["y1_px"] = x - 14, x + 14, y - 14, y + 14
     rows["reject"] = np.where(np.arange(objects) % 3 == 0, rng.integers(1, 8, objects), 0)
@@ -53,6 +65,14 @@ def message(number: int, rng: np.random.Generator, pixels: np.ndarray, objects: 
     for mask in masks:
         axes = (int(rng.integers(10, 16)), int(rng.integers(10, 16)))
         cv2.ellipse(mask, (WINDOW_PX // 2, WINDOW_PX // 2), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    crops = rng.integers(80, 140, (16, 64, 64), dtype=np.uint8)
+    return Field(pixels, rows, np.packbits(masks.reshape(objects, -1), axis=1), crops)
+
+
+def message(number: int, rng: np.random.Generator, seen_in: Field) -> bytes:
+    """One message with everything in it that a busy run would send, two new cells among it."""
+    rows = seen_in.rows
+    objects = len(rows)
     scores = rng.dirichlet((1.0, 1.0, 1.0), objects)
     seen = [
         Seen(number + row, number + row, number - 4, 4000.0, CLASSES[int(score.argmax())], float(score.max()), "passed")
@@ -61,7 +81,6 @@ def message(number: int, rng: np.random.Generator, pixels: np.ndarray, objects: 
         for row, score in enumerate(scores)
     ]
     cells = [record(number * 2 + offset, scores[offset]) for offset in range(16)]
-    crops = rng.integers(80, 140, (16, 64, 64), dtype=np.uint8)
     ledger = Ledger()
     ledger.frames.captured = ledger.frames.processed = number * 4
     ledger.cells.tracked = ledger.cells.passed = number * 2
@@ -77,8 +96,7 @@ def message(number: int, rng: np.random.Generator, pixels: np.ndarray, objects: 
         [(cell.cell, number, place) for place, cell in enumerate(cells)], standing,
     )  # fmt: skip
     latencies = rng.integers(0, 5, LATENCY_BINS).astype(np.uint32)
-    packed = np.packbits(masks.reshape(objects, -1), axis=1)
-    return pack(told, [pixels, rows, packed, latencies, crops], "bench")
+    return pack(told, [seen_in.pixels, rows, seen_in.masks, latencies, seen_in.crops], "bench")
 
 
 def record(cell: int, scores: np.ndarray) -> CellRecord:
@@ -113,6 +131,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int)
     parser.add_argument("--objects", type=int)
     parser.add_argument("--edge", type=int, help="of the picture, in pixels")
+    parser.add_argument("--draw-every", type=int, default=1, help="draw one update of so many, and take in the others")
     parser.add_argument("--size", default="1920x1080", help="of the window")
     arguments = parser.parse_args()
     updates, objects, edge = (90_000, 16, 256) if arguments.hour else (600, 200, 1024)
@@ -127,16 +146,17 @@ def main() -> None:
     window.model.attach(about(edge))
     window.begin()
     rng = np.random.default_rng(1)
-    pictures = rng.normal(110, 6, (VARIANTS, edge, edge)).clip(0, 255).astype(np.uint8)
+    fields = [field(rng, edge, objects) for _ in range(VARIANTS)]
     spent, moments = 0.0, []
     for number in range(1, updates + 1):
-        part = message(number, rng, pictures[number % VARIANTS], objects)
+        part = message(number, rng, fields[number % VARIANTS])
         started = time.process_time()
         window.model.take(unpack(part))
-        window.image.refresh()
-        if number % SLOW_EVERY == 1:
-            window.slowly()
-        app.processEvents()
+        if number % arguments.draw_every == 0:
+            window.image.refresh()
+            if number // arguments.draw_every % SLOW_EVERY == 1:
+                window.slowly()
+            app.processEvents()
         spent += time.process_time() - started
         if number % max(1, updates // 10) == 0:
             moments.append({"updates": number, "rss_mib": round(rss_mib(), 1), "per_s": round(number / spent, 1)})
@@ -144,7 +164,12 @@ def main() -> None:
     window.close()
     # until the stores of cells and crops are full, memory grows as it must; they are, well before the hour's half
     half = [moment["rss_mib"] for moment in moments[len(moments) // 2 - 1 :]]
-    told = {"updates_per_cpu_s": round(updates / spent, 1), "objects": objects, "edge_px": edge}
+    told = {
+        "updates_per_cpu_s": round(updates / spent, 1),
+        "objects": objects,
+        "edge_px": edge,
+        "draw_every": arguments.draw_every,
+    }
     print(json.dumps({**told, "rss_growth_second_half_mib": round(half[-1] - half[0], 1)}))
 
 
