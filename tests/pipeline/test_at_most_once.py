@@ -195,3 +195,15 @@ def test_no_cell_fires_twice_even_if_orders_to_begin_and_to_arm_come_again(at: l
     assert set(chain.fired.values()) <= {1}
     commands = chain.core.ledger.commands
     assert len(chain.commands) == commands.sent == commands.fired + commands.refused + commands.unacknowledged
+
+
+def test_the_whole_order_said_again_at_the_very_moment_of_firing_fires_once() -> None:
+    chain = Chain([100], None, orders_too=True)
+    opens = 50 * MS
+    story = [encode(Begin(7)), encode(ArmIt()), encode(Fire(1, "left", opens, opens + 5 * MS, opens))]
+    for now_ns in (40 * MS, opens, opens, opens + MS, opens + 10 * MS):
+        chain.clock.now_ns = now_ns
+        chain.device._do(chain.device._device.advance)
+        for parts in story:
+            chain.device._serve([bytes(part) for part in parts])
+    assert [type(entry).__name__ for entry in chain.device._books.entries].count("Pulse") == 1
