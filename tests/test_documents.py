@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from hspc_live.cli.app import app
+from hspc_live.cli.app import tree
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/first-day-at-the-microscope.md", "docs/classifiers.md")
@@ -30,7 +30,7 @@ def test_every_command_can_be_typed(document: str) -> None:
     assert len(lines) > 10
     for line in lines:
         words = shlex.split(line.partition(" > ")[0], comments=True)[1:]
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(tree())
         name = "hspc-live"
         while hasattr(command, "commands"):
             name = words.pop(0)

@@ -7,72 +7,70 @@ read stdout went away.
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import typer
 
-from hspc_live.cli import (
-    bench,
-    calibrate,
-    calibrate_stage,
-    control,
-    dataset,
-    engine,
-    evaluate,
-    explain,
-    focus,
-    keygen,
-    learning_curve,
-    machine,
-    output,
-    predict,
-    recordings,
-    runs,
-    scan,
-    sizes,
-    stills,
-    train,
-    view,
-)
+from hspc_live.cli import output
 from hspc_live.cli.output import progress
 from hspc_live.core.errors import HspcError, SettingsError
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__base__  # type: ignore[assignment]  # typer names no other
 
-app = typer.Typer(
-    name="hspc-live",
-    help="Recognise living blood stem cells by how they look, and sort them while they flow past.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command()(runs.demo)
-app.command()(runs.run)
-app.command()(focus.focus)
-app.command()(scan.scan)
-app.command()(runs.replay)
-app.command()(view.view)
-app.command()(recordings.inspect)
-app.command()(recordings.recover)
-app.command()(stills.segment)
-app.command()(sizes.sizes)
-app.command()(train.train)
-app.command("learning-curve")(learning_curve.learning_curve)
-app.command()(predict.predict)
-app.command()(explain.explain)
-app.command()(evaluate.evaluate)
-app.command()(machine.check)
-app.command()(machine.schema)
-app.command()(machine.doctor)
-app.command()(machine.worker)
-app.command()(keygen.keygen)
-app.command("calibrate-delay")(calibrate.calibrate_delay)
-app.command("calibrate-stage")(calibrate_stage.calibrate_stage)
-app.add_typer(bench.app, name="bench")
-app.add_typer(engine.app, name="engine")
-app.add_typer(dataset.app, name="dataset")
-app.add_typer(control.app, name="control")
+COMMANDS = {
+    "demo": "runs",
+    "run": "runs",
+    "focus": "focus",
+    "scan": "scan",
+    "replay": "runs",
+    "view": "view",
+    "inspect": "recordings",
+    "recover": "recordings",
+    "segment": "stills",
+    "sizes": "sizes",
+    "train": "train",
+    "learning-curve": "learning_curve",
+    "predict": "predict",
+    "explain": "explain",
+    "evaluate": "evaluate",
+    "check": "machine",
+    "schema": "machine",
+    "doctor": "machine",
+    "worker": "machine",
+    "keygen": "keygen",
+    "calibrate-delay": "calibrate",
+    "calibrate-stage": "calibrate_stage",
+}
+"""Command → its module in `hspc_live.cli`, which has a function of that name."""
+
+GROUPS = ("bench", "engine", "dataset", "control")
+"""Commands that have commands of their own, each with a module that has them as `app`."""
+
+
+def tree(typed: str | None = None) -> typer.Typer:
+    """All commands; or only `typed`, if there is such a one: what the others are made of takes seconds to import."""
+    app = typer.Typer(
+        name="hspc-live",
+        help="Recognise living blood stem cells by how they look, and sort them while they flow past.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_group)  # without it typer would take a single command for the whole program
+    known = typed in COMMANDS or typed in GROUPS
+    for name, module in COMMANDS.items():
+        if name == typed or not known:
+            app.command(name)(getattr(importlib.import_module(f"hspc_live.cli.{module}"), name.replace("-", "_")))
+    for name in GROUPS:
+        if name == typed or not known:
+            app.add_typer(importlib.import_module(f"hspc_live.cli.{name}").app, name=name)
+    return app
+
+
+def _group() -> None:
+    """Recognise living blood stem cells by how they look, and sort them while they flow past."""
 
 
 def main() -> None:
@@ -81,7 +79,7 @@ def main() -> None:
     try:
         if "" in sys.argv[1:]:  # taken for a path, it would be the present folder
             raise SettingsError("an argument is empty: a variable of the shell that is not set?")
-        app()
+        tree(next(iter(sys.argv[1:]), None))()
     except HspcError as error:
         progress.print(f"error: {error}", style="bold red", markup=False)
         if "--json" in sys.argv and not output.emitted:  # whoever reads stdout gets an object, come what may

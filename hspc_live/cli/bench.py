@@ -10,14 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hspc_live.bench.compare import compare as held_against
-from hspc_live.bench.engine import EngineOrder, measure_engines
-from hspc_live.bench.engine_choice import Asked, engine_overrides
-from hspc_live.bench.link import measure_link
 from hspc_live.bench.machine import machine_words
-from hspc_live.bench.page import write_bench
 from hspc_live.bench.pipeline import SHARES, PipelineOrder, Ran, measure_pipeline
-from hspc_live.bench.record import measure_record
-from hspc_live.bench.segment import measure_segment
 from hspc_live.bench.words import TITLES, comparison, findings, narrow, table
 from hspc_live.cli.execute import Order, execute, make_out
 from hspc_live.cli.options import Json, Out, Set, seconds
@@ -76,6 +70,9 @@ def engine(
     as_json: Json = False,
 ) -> None:
     """Cells a second and ms a batch of every engine, beside plain eager and the limit of a large matrix product."""
+    from hspc_live.bench.engine import EngineOrder, measure_engines  # torch takes seconds
+    from hspc_live.bench.engine_choice import Asked
+
     asked = Asked(model, device, threads, _numbers(buckets))
     names = None if engines is None else tuple(name.strip() for name in engines.split(","))
     order = EngineOrder(asked, names, repeats, crops, duration)
@@ -94,12 +91,16 @@ def segment(
     as_json: Json = False,
 ) -> None:
     """Segmentation, ms a picture, beside a scikit-image pipeline and a bare pass over the memory."""
+    from hspc_live.bench.segment import measure_segment
+
     _bench(out, as_json, lambda: measure_segment(repeats, progress.print, images or (), QUICK if quick else 1.0))
 
 
 @app.command()
 def link(repeats: Repeats = 5, quick: Quick = False, out: Out = None, as_json: Json = False) -> None:
     """Pixels and messages between two processes (ring, ipc, tcp), beside a copy in memory."""
+    from hspc_live.bench.link import measure_link
+
     _bench(out, as_json, lambda: measure_link(repeats, progress.print, QUICK if quick else 1.0))
 
 
@@ -117,6 +118,8 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Pictures into a recording, beside a plain file and the bare speed of the compression."""
+    from hspc_live.bench.record import measure_record
+
     _bench(out, as_json, lambda: measure_record(folder, repeats, progress.print, QUICK if quick else 1.0))
 
 
@@ -159,6 +162,8 @@ def pipeline(
     as_json: Json = False,
 ) -> None:
     """The whole pipeline: its full speed, time per stage, and the latency under loads from light to past saturation."""
+    from hspc_live.bench.engine_choice import engine_overrides
+
     overrides = [*engine_overrides(engine), *(set_ or [])]
     if frames is not None:
         overrides.append(f"camera.frames={frames}")
@@ -192,7 +197,11 @@ def _bench(out: Path | None, as_json: bool, measure: Callable[[], Mapping[str, A
     if out is not None:
         make_out(out)
     found = measure()
-    files = write_bench(out, found) if out is not None else []
+    files: list[Path] = []
+    if out is not None:
+        from hspc_live.bench.page import write_bench
+
+        files = write_bench(out, found)
     if as_json:
         emit(found)
         return

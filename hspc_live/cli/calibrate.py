@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,18 +15,13 @@ from hspc_live.cli.execute import new_file
 from hspc_live.cli.options import Json, Set
 from hspc_live.cli.output import emit, progress, screen
 from hspc_live.core.errors import SettingsError
-from hspc_live.processes.calibrate import (
-    PULSE_MS,
-    DelayCalibration,
-    calibrate,
-    calibrate_counts,
-    read_counts,
-    write_calibration,
-)
 from hspc_live.settings.devices import SimulatedCamera, SimulatedSorter
 from hspc_live.settings.load import load
 from hspc_live.settings.schema import NullEngine
 from hspc_models.open_engine import open_engine
+
+if TYPE_CHECKING:  # it needs SciPy, which every command would wait for
+    from hspc_live.processes.calibrate import DelayCalibration
 
 
 def calibrate_delay(
@@ -45,8 +40,9 @@ def calibrate_delay(
         ),
     ] = None,
     pulse: Annotated[
-        float, typer.Option(min=0.1, metavar="MS", help="With --counts: how long the pulses were.")
-    ] = PULSE_MS,
+        float | None,
+        typer.Option(min=0.1, metavar="MS", help="With --counts: how long the pulses were. Default: as in the twin."),
+    ] = None,
     velocity: Annotated[
         float | None,
         typer.Option(
@@ -57,12 +53,14 @@ def calibrate_delay(
     as_json: Json = False,
 ) -> None:
     """Measure with beads, simulated or counted by you, how long a cell takes to the sort junction; write it down."""
+    from hspc_live.processes.calibrate import PULSE_MS, calibrate, calibrate_counts, read_counts
+
     settings = load(config, set_ or [])
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if counts is not None:
         new_file(out)
         flows = settings.sort.track.velocity_um_s if velocity is None else velocity
-        _report(calibrate_counts(read_counts(counts), pulse, flows, now), out, as_json)
+        _report(calibrate_counts(read_counts(counts), PULSE_MS if pulse is None else pulse, flows, now), out, as_json)
         return
     if not isinstance(settings.camera, SimulatedCamera) or not isinstance(settings.sorter, SimulatedSorter):
         raise SettingsError(
@@ -76,6 +74,8 @@ def calibrate_delay(
 
 
 def _report(found: DelayCalibration, out: Path, as_json: bool) -> None:
+    from hspc_live.processes.calibrate import write_calibration
+
     write_calibration(out, found)
     if as_json:
         emit({**asdict(found), "out": str(out)})

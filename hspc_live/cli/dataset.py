@@ -16,7 +16,6 @@ from hspc_live.cli.options import Json, Out, UmPerPx
 from hspc_live.cli.output import emit, percent, print_files, progress, screen
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import OutputError, SettingsError
-from hspc_live.report.contact_sheet import COLUMNS, ROWS
 from hspc_live.report.dataset_report import write_dataset
 from hspc_live.report.page import metrics_text
 
@@ -170,6 +169,7 @@ def _geometry(crop_px: int | None, crop_um_per_px: float | None) -> CropGeometry
 
 def _drawn(crops: LabelledCrops, copies: Duplicates) -> dict[str, list[int]]:
     """Rows of each class for the contact sheet, by chance but the same every time, each picture once."""
+    from hspc_live.report.contact_sheet import COLUMNS, ROWS
     from hspc_models.dataset_report import rows_by_class
 
     rng = np.random.default_rng(0)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from hspc_live.core.errors import OutputError, RecordingError
 
@@ -77,6 +76,8 @@ def match(
 
     One to one: as many pairs as possible within the tolerance, then the least sum of distances (Hungarian method).
     """
+    from scipy.optimize import linear_sum_assignment  # half a second that every process of a run would wait for
+
     found = np.column_stack((np.atleast_1d(np.asarray(xs_um, float)), np.atleast_1d(np.asarray(ys_um, float))))
     seen = truth.in_frame(frame)
     ids = np.full(len(found), -1, np.int64)

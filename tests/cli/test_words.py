@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import typer
 
-from hspc_live.cli.app import app
+from hspc_live.cli.app import tree
 from hspc_live.cli.output import print_summary, screen
 from hspc_live.cli.runs import say_prediction
 from hspc_live.cli.tables import ledgers
@@ -189,7 +189,7 @@ def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Com
 
 
 def test_every_command_argument_and_option_has_a_help():
-    for name, command in commands(typer.main.get_command(app), "hspc-live"):
+    for name, command in commands(typer.main.get_command(tree()), "hspc-live"):
         assert command.help, name
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
