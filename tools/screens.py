@@ -214,6 +214,7 @@ def _chamber(studio: Studio) -> None:
             launched.close()
         window = Window(FinishedChamber(out / RECORDING), reports=Path(folder), settings=settings)
         window.show()
+        window.resize(1366, 768)  # the display of the tests is small, and the window before was cut to it
         studio.until(lambda: window.chamber.list.rowCount() > 3, "the list")
         window.chamber.list.selectRow(3)
         studio.pause(0.5)
