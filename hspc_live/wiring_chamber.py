@@ -172,13 +172,13 @@ def build_chamber(
     engine, canary = _open_engine(settings)
     check_chamber_gates(settings, engine.classes)
     devices = build_chamber_devices(settings)
-    stage, camera = devices.stage, devices.camera
+    stage, camera, sound = devices.stage, devices.camera, engine
     if injector is not None:
         engine = FaultyEngine(engine, injector)
         stage = stage if devices.slip is None else FaultyStage(stage, injector, devices.slip)
         camera = FaultySnapCamera(camera, injector)
     source = LiveFields(stage, camera, settings)
-    return ChamberParts(source, engine, _geometry(card), sinks, devices.clock, canary), devices
+    return ChamberParts(source, engine, _geometry(card), sinks, devices.clock, canary, sound), devices
 
 
 def build_chamber_replay(

@@ -98,7 +98,7 @@ class ChamberRun:
             for sink in self._parts.sinks:
                 sink.begin(facts, self._classes)
             crop = self._parts.canary if self._parts.canary is not None else disc_crop(self._parts.geometry.size_px)
-            await asyncio.to_thread(self._found.watch, crop, facts.camera.dtype)
+            await asyncio.to_thread(self._found.watch, crop, facts.camera.dtype, self._parts.sound)
             work = FieldWork(facts, self._settings.segment, self._settings.chamber.position, self._parts.geometry)
             await self._follow(self._parts.source.scan(), work, self._planned)
             self._doing = "list"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,13 +54,14 @@ class Findings:
         self._refused: dict[tuple[int, int], str] = {}
         self._features: dict[tuple[int, int], Mapping[str, float]] = {}
 
-    def watch(self, crop: Pixels, dtype: str) -> None:
-        """From now on the engine has to score `crop` (S, S), uint8, behind every field as it does now.
+    def watch(self, crop: Pixels, dtype: str, sound: Engine | None = None) -> None:
+        """From now on the engine has to score `crop` (S, S), uint8, behind every field as it, or `sound`, does now.
 
-        A field where it does not is left without scores, and `drift` says why.
+        A field where it does not is left without scores, and `drift` says why. Raises ModelError.
         """
         deep = np.dtype(np.uint16) if dtype == "uint16" else np.dtype(np.uint8)
-        self._canary = canary_of(self._engine, crop, deep)
+        with _enough_memory():
+            self._canary = canary_of(self._engine if sound is None else sound, crop, deep)
 
     def evidence(self) -> Evidence:
         """What there is on every view, by field and view."""
@@ -126,13 +128,11 @@ class Findings:
             return
         began = time.perf_counter_ns()
         drift: str | None = None
-        try:
+        with _enough_memory():
             scores = self._engine.infer(objects.result.crops)
             if self._canary is not None:
                 self._canary.rides += 1
                 drift = self._canary.ask(self._engine)
-        except MemoryError as error:
-            raise ModelError(f"the engine has run out of memory ({error}): give it smaller engine.buckets") from error
         unusable = "nan_scores"
         if drift is not None:
             self.drift, unusable = self.drift or drift, ENGINE_DRIFT
@@ -148,3 +148,12 @@ class Findings:
                 self._refused[number, view] = unusable
         for sink in self._sinks:
             sink.scores(number, views, scores)
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Batches are as they are: smaller ones would give other last bits, and a replay would not repeat the run."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ModelError(f"the engine has run out of memory ({error}): give it smaller engine.buckets") from error

@@ -21,7 +21,8 @@ class ChamberParts:
     """What a run is made of, all of it built by wiring.
 
     `clock` is that of the rig, by which the second visit waits; a replay has none and waits for nothing. `canary` is a
-    uint8 crop (S, S) that the engine is known to score well; None where nothing was built for it.
+    uint8 crop (S, S) that the engine is known to score well; None where nothing was built for it. What it scores before
+    the first field is asked of `sound`, the engine without what a fault plan puts before it; None where it is `engine`.
     """
 
     source: FieldSource
@@ -30,6 +31,7 @@ class ChamberParts:
     sinks: tuple[FieldSink, ...] = ()
     clock: Clock | None = None
     canary: Pixels | None = None
+    sound: Engine | None = None
 
 
 @dataclass(frozen=True, slots=True)

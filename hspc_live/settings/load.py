@@ -62,9 +62,11 @@ def load(path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, 
 
 def load_chamber(path: Path | str, overrides: Sequence[str] = ()) -> ChamberRunSettings:
     """The settings of a chamber run, as `load_run` reads them. Raises SettingsError for those of a flow, too."""
-    settings = load_run(path, overrides)
-    if isinstance(settings, ChamberRunSettings):
-        return settings
+    # looked at first: what a command sets of a chamber would only be an unknown key of a flow
+    if "mode" in read(Path(path).expanduser()).values or any(text.startswith("mode=") for text in overrides):
+        settings = load_run(path, overrides)
+        if isinstance(settings, ChamberRunSettings):
+            return settings
     raise SettingsError(f"{path}: these are the settings of a flow: give a rig with a stage (`mode: chamber`)")
 
 

@@ -49,8 +49,8 @@ def test_a_slip_in_mid_scan_is_noticed_and_no_place_is_listed_that_is_not_sure(r
 def test_scores_that_are_no_numbers_are_no_picks(rough):
     code, s, _ = rough("{kind: nan, at_s: 0, count: 2}")
     assert code == 0 and s["faults"]["injected"] == {"nan": 2}
-    assert s["views"]["skipped"]["nan_scores"] > 0 and s["cells"]["unresolved"]["nan_scores"] > 0
-    assert s["ledger"]["balanced"]
+    assert s["views"]["skipped"]["engine_drift"] > 0 and s["cells"]["unresolved"]["engine_drift"] > 0
+    assert "nan" in s["canary"]["drift"] and s["ledger"]["balanced"]
 
 
 @pytest.mark.parametrize(
