@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hspc_live.core.crop import CropGeometry
 from hspc_live.core.errors import ModelError
@@ -56,9 +56,16 @@ class NetworkShape(Section):
 class Weights(Section):
     """The file beside the card. Half precision on disk is read as float32."""
 
-    file: str = Field("model.safetensors", pattern=r"^[^/\\:]+$", description="beside the card, and nowhere else")
+    file: str = Field("model.safetensors", description="beside the card, and nowhere else")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     dtype: Literal["float16", "float32"] = "float16"
+
+    @field_validator("file")
+    @classmethod
+    def _beside_the_card(cls, name: str) -> str:
+        if not name or set(name) & set("/\\:"):
+            raise ValueError(f"the weights lie beside the card: {name!r} is no plain name of a file")
+        return name
 
 
 class Training(Section):
