@@ -123,7 +123,7 @@ def test_what_cannot_be_ends_with_its_code(
 
 def test_a_second_visit_is_nothing_for_a_flow(start: Start) -> None:
     code, _, err = start("run", shipped_config("rigs/twin_flow"), "--revisit").end()
-    assert code == 2 and "--revisit is for a chamber" in " ".join(err.split())  # lines break where the path ends
+    assert code == 2 and "are for a chamber" in " ".join(err.split())  # lines break where the path ends
 
 
 def test_check_and_schema_know_both_kinds_of_run(start: Start, config: Path) -> None:
