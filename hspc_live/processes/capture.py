@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hspc_live.core.clock import NS_PER_S
+from hspc_live.core.clock import NS_PER_S, NS_PER_US
 from hspc_live.core.errors import DataLoss, DeviceError, HspcError
 from hspc_live.core.protocols import Camera, EndOfStream
 from hspc_live.core.values import CameraInfo, Frame, Pixels
@@ -29,7 +29,9 @@ LARGEST_GAP = 100_000
 STALL_S = 2.0
 LEAST_LOOK_S = 0.002
 OVERSLEPT = 3.0  # a look that took so many times as long as it should has looked at nothing
-IMPOSSIBLE_NS = NS_PER_S  # a camera's time that is so far from the possible is no inaccuracy
+BACK_NS = NS_PER_S  # so far back is another time base; less is the sort core's, which disarms
+AHEAD_NS = 5_000_000  # no driver can honestly be ahead of its frame's coming, but for what it states (`time_sd_us`)
+SURE = 5.0  # standard deviations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +73,7 @@ class Capture:
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self._expected: int | None = 0 if info.counts_gaps else None
         self._last_ns: int | None = None
+        self._ahead_ns = AHEAD_NS + round(SURE * info.time_sd_us * NS_PER_US)
         self._period_ns = round(NS_PER_S / info.frames_per_s) if info.frames_per_s > 0 else 0
         self._previous: Pixels | None = None
         self._snapshot: Snapshot | None = None
@@ -230,14 +233,18 @@ class Capture:
 
     def _check_time(self, frame: Frame) -> None:
         """Live: a deadline can only be kept by times that can be true. Raises DeviceError."""
+        if not self._live:
+            return
         ahead_ns = frame.captured_ns - frame.received_ns
         back_ns = 0 if self._last_ns is None else self._last_ns - frame.captured_ns
-        if self._live and max(ahead_ns, back_ns) > IMPOSSIBLE_NS:
-            what = "after it came" if ahead_ns > IMPOSSIBLE_NS else "before the one ahead of it"
-            by_s = max(ahead_ns, back_ns) / NS_PER_S
-            raise DeviceError(
-                f"frame {frame.index} was taken {by_s:.1f} s {what}, by the camera's clock: it cannot be trusted"
-            )
+        if ahead_ns > self._ahead_ns:
+            by_ns, what = ahead_ns, "after it came"
+        elif back_ns > BACK_NS:
+            by_ns, what = back_ns, "before the one ahead of it"
+        else:
+            return
+        by = f"{by_ns / NS_PER_S:.3f} s {what}"
+        raise DeviceError(f"frame {frame.index} was taken {by}, by the camera's clock: it cannot be trusted")
 
     def _book_gap(self, frame: Frame) -> None:
         if self._expected is not None and self._info.counts_gaps:

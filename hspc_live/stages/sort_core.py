@@ -186,6 +186,8 @@ class SortCore:
             detail = f"frame {event.index}, captured at {event.captured_ns} ns, is not after the one before"
             out.append(Alarm("time_backwards", f"{detail}; its objects are not tracked"))
             self._book_untracked(event.detections, "time_backwards")
+            self._missed = True
+            self._disarm("time_backwards: the camera's times cannot be trusted", out)  # nor can any command's moment
             return
         if self._missed:
             self._blind_until(event.captured_ns)

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,8 +68,8 @@ class Film:
         self.running = False
 
 
-def info(*, counts_gaps: bool = True) -> CameraInfo:
-    return CameraInfo(*SHAPE, "uint8", 0.3, 100.0, Modality.DIC, counts_gaps=counts_gaps)
+def info(**said: Any) -> CameraInfo:
+    return CameraInfo(*SHAPE, "uint8", 0.3, 100.0, Modality.DIC, **said)
 
 
 Open = Callable[..., Capture]
@@ -81,8 +82,8 @@ def capture(tmp_path: Path) -> Iterator[Open]:
     opened: list[Capture] = []
     with PixelRing.create(tmp_path, SLOTS, SHAPE[0] * SHAPE[1]) as ring:
 
-        def start(camera: Film, *, live: bool = True, counts_gaps: bool = True, wake=lambda: None) -> Capture:
-            one = Capture(camera, info(counts_gaps=counts_gaps), settings, ring, live=live, wake=wake)
+        def start(camera: Film, *, live: bool = True, wake=lambda: None, **said: Any) -> Capture:
+            one = Capture(camera, info(**said), settings, ring, live=live, wake=wake)
             opened.append(one)
             one.start()
             return one
@@ -200,14 +201,32 @@ def test_a_frame_that_comes_after_a_later_one_stays_booked_as_dropped(capture):
     assert (one.error, one.out_of_order, one.captured, one.dropped) == (None, 1, 4, {"camera": 1})
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(3600, "after it came"), (-3600, "before the one ahead")])
-def test_live_times_that_cannot_be_end_the_stream(capture, seconds, said):
-    """A command for a moment in the next hour would wait in the sorter's queue for it."""
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [(3_600_000, "3600.000 s after it came"), (500, "0.500 s after it came"), (-3_600_000, "before the one ahead")],
+)
+def test_live_times_that_cannot_be_end_the_stream(capture, ms, said):
+    """A command for a moment in the next hour would wait in the sorter's queue for it; one a little off would miss."""
     long_ago = [frame(index, at_ns=10**13 + index * PERIOD_NS) for index in range(3)]
-    jumped = Frame(2, long_ago[2].captured_ns + seconds * 10**9, long_ago[2].received_ns, picture(2))
+    jumped = Frame(2, long_ago[2].captured_ns + ms * 10**6, long_ago[2].received_ns, picture(2))
     one = capture(Film(*long_ago[:2], jumped, frame(3, at_ns=10**13 + 3 * PERIOD_NS)))
     assert logged(whole(one)) == [(0, ""), (1, "")]
-    assert said in one.error and "3600.0 s" in one.error
+    assert said in one.error and "cannot be trusted" in one.error
+
+
+def test_live_a_camera_may_be_ahead_by_what_it_states_of_its_times(capture):
+    def film() -> Film:
+        early = Frame(1, 2 * PERIOD_NS, 2 * PERIOD_NS - 8_000_000, picture(1))
+        return Film(frame(0), early, frame(2))
+
+    stated, exact = capture(film(), time_sd_us=1000.0), capture(film())
+    assert logged(whole(stated)) == [(0, ""), (1, ""), (2, "")] and stated.error is None, "five times ± 1 ms, and 5 ms"
+    assert logged(whole(exact)) == [(0, "")] and "cannot be trusted" in exact.error
+
+
+def test_a_replay_takes_a_recording_s_times_as_they_are(capture):
+    one = capture(Film(Frame(0, 10**10, 0, picture(0)), frame(1, at_ns=10**10 + PERIOD_NS)), live=False)
+    assert logged(whole(one)) == [(0, ""), (1, "")] and one.error is None
 
 
 @pytest.mark.parametrize(("empty", "silent"), [(4, False), (5, True)])

@@ -797,7 +797,8 @@ def test_a_frame_that_comes_twice_is_ignored_and_said() -> None:
     assert made.core.ledger.frames.captured == 100
 
 
-def test_frames_whose_time_runs_backwards_are_booked_not_tracked() -> None:
+def test_frames_whose_time_runs_backwards_are_booked_not_tracked_and_disarm() -> None:
+    """A clock that went back makes every later command early."""
     cell = Thing(0.1)
     made = world([cell])
     made.film(0, 13)
@@ -807,7 +808,9 @@ def test_frames_whose_time_runs_backwards_are_booked_not_tracked() -> None:
     assert made.alarms.count("time_backwards") == 1
     assert made.core.ledger.views.skipped["time_backwards"] == 1
     assert made.core.ledger.frames.processed == 100
-    assert made.outcome(cell) == "sorted"
+    (disarmed,) = made.all(Disarmed)
+    assert isinstance(disarmed, Disarmed) and "camera's times cannot be trusted" in disarmed.reason
+    assert made.outcome(cell) == "aborted:disarmed" and made.all(Command) == []
 
 
 def test_dropped_and_lost_frames_are_booked_by_reason() -> None:
