@@ -42,6 +42,8 @@ class Canary:
 
     def drift(self, scores: NDArray[np.float32]) -> str | None:
         """What is wrong with `scores` (classes,), the engine's for the canary just now."""
+        if scores.shape != self.scores.shape:
+            return f"the engine has drifted: its scores for a known crop are {scores.shape}, not {self.scores.shape}"
         worst = float(np.abs(scores - self.scores).max())
         if worst <= TOLERANCE:
             return None

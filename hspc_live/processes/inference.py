@@ -109,11 +109,13 @@ class Inference:
         if (error := task.exception()) is not None:
             self._failed(error)
             self._riding = False
-            return Scored(task_keys, np.full((len(task_keys), len(self._engine.classes)), np.nan, np.float32))
+            unusable = np.full((len(task_keys), len(self._engine.classes)), np.nan, np.float32)
+            return Scored(task_keys, unusable) if task_keys else None
         scores = task.result()
+        self.views += len(task_keys)
         if self._riding and self._canary is not None:
             self._riding = False
-            if (drift := self._canary.drift(scores[-1])) is not None:
+            if (drift := self._canary.drift(scores[-1] if len(scores) else scores)) is not None:
                 self.drift = drift
             scores = scores[:-1] if drift is None else np.full_like(scores[:-1], np.nan)  # no decision without trust
         return Scored(task_keys, scores) if task_keys else None  # a probe's scores are nobody's
@@ -136,8 +138,7 @@ class Inference:
         if batch:
             self._keys = tuple((c.frame, c.view) for c in batch)
             crops = self._gather(self._keys)
-            room = self.smaller is None or len(crops) < self.smaller
-            if self._canary is not None and room and self._canary.rides_now(len(crops), self._engine.buckets, now_ns):
+            if self._canary is not None and self._canary.rides_now(len(crops), self._engine.buckets, now_ns):
                 crops = cast("Pixels", np.concatenate((crops, self._canary.crop[np.newaxis])))
                 self._riding = True
             self._batch = _in_a_thread(self._infer_or_smaller, crops)
@@ -155,9 +156,11 @@ class Inference:
             return None
         keys = tuple(sorted(self._waiting))
         try:
-            return Scored(keys, self._infer(self._gather(keys)))
+            scored = Scored(keys, self._infer(self._gather(keys)))
         except MemoryError as error:
             raise ModelError(f"the engine has run out of memory ({error}): give it smaller engine.buckets") from error
+        self.views += len(keys)
+        return scored
 
     def _gather(self, keys: tuple[Key, ...]) -> Pixels:
         crops = cast("Pixels", np.stack([self._crops.pop(key) for key in keys]))
@@ -171,16 +174,20 @@ class Inference:
         return table if self.smaller is None else {b: p99 for b, p99 in table.items() if b <= self.smaller}
 
     def _infer_or_smaller(self, crops: Pixels) -> NDArray[np.float32]:
-        """As `_infer`; the first time that the engine runs out of memory, in the next smaller bucket."""
-        try:
-            return self._infer(crops)
-        except MemoryError:
-            smaller = max((b for b in self._times.p99_ms if b < len(crops)), default=None)
-            if self.smaller is not None or smaller is None:
-                raise
-            self.smaller = smaller
-            parts = [self._infer(crops[at : at + smaller]) for at in range(0, len(crops), smaller)]
-            return np.concatenate(parts)
+        """As `_infer`; where there is no memory for all at once, in parts of the next smaller bucket, from then on.
+
+        A canary beside a full batch is a part of its own then. Raises MemoryError the second time.
+        """
+        if self.smaller is None or len(crops) <= self.smaller:
+            try:
+                return self._infer(crops)
+            except MemoryError:
+                smaller = max((b for b in self._times.p99_ms if b < len(crops)), default=None)
+                if self.smaller is not None or smaller is None:
+                    raise
+                self.smaller = smaller
+        parts = [self._infer(crops[at : at + self.smaller]) for at in range(0, len(crops), self.smaller)]
+        return np.concatenate(parts)
 
     def _failed(self, error: BaseException) -> None:
         """No score, no trust; the run goes on, because a recording is worth having without a verdict, too."""
@@ -198,7 +205,6 @@ class Inference:
         self.busy_ns += self._last_run_ns - started
         self._times.add(len(crops), (self._last_run_ns - started) / NS_PER_MS)
         self.batches += 1
-        self.views += len(crops) - self._riding
         return scores
 
 

@@ -26,10 +26,13 @@ class Drifting(ImmediateEngine):
     def __init__(self) -> None:
         super().__init__(("wanted", "other"))
         self.by = 0.0
+        self.most = 99  # crops that it has memory for
         self.batches: list[int] = []
 
     def infer(self, crops):
         self.batches.append(len(crops))
+        if len(crops) > self.most:
+            raise MemoryError(f"no memory for {len(crops)}")
         wanted = np.clip(crops.reshape(len(crops), -1).mean(axis=1) / np.iinfo(crops.dtype).max + self.by, 0, 1)
         return np.stack((wanted, 1 - wanted), axis=1).astype(np.float32)
 
@@ -71,6 +74,40 @@ async def test_an_engine_that_drifts_is_found_out_and_its_scores_are_not_used():
     bad = await scored(inference, 11 * EVERY_NS, 3)
     assert np.isnan(bad.scores).all(), "nothing is decided on what a drifting engine says"
     assert inference.drift is not None and "drifted" in inference.drift
+
+
+@pytest.mark.parametrize("most", [1, 2])
+async def test_it_rides_on_after_an_engine_got_smaller_batches_though_each_of_them_is_full(most):
+    engine, inference = opened()
+    engine.most = most
+    await scored(inference, 10 * EVERY_NS, most)
+    assert inference.smaller == most and inference.drift is None and inference.canary_rides == 1
+    for second in (12, 14):
+        found = await scored(inference, second * EVERY_NS, most)
+        assert np.isfinite(found.scores).all()
+        assert engine.batches[-2:] == [most, 1], "beside a full batch by itself"
+    assert inference.canary_rides == 3 and inference.views == 3 * most
+    engine.by = 0.1
+    assert np.isnan((await scored(inference, 16 * EVERY_NS, most)).scores).all()
+    assert inference.drift is not None and "drifted" in inference.drift
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+async def test_scores_of_another_shape_are_drift(rows):
+    class Odd(Drifting):
+        def infer(self, crops):
+            return np.zeros((rows, 3), np.float32) if self.by else super().infer(crops)
+
+    engine = Odd()
+    canary = canary_of(engine, disc_crop(16), np.dtype(np.uint8))
+    inference = Inference(engine, dict.fromkeys(BUCKETS, 1.0), canary)
+    engine.by = 1.0
+    inference.add(Classify(1, 0, 0, 20 * EVERY_NS), CROP)
+    inference.start(10 * EVERY_NS)
+    assert inference.under_way is not None
+    await asyncio.wait_for(inference.under_way, 30)
+    inference.collect()
+    assert inference.drift is not None and "(2,)" in inference.drift
 
 
 @pytest.mark.parametrize("by", [float("nan"), float("inf")])

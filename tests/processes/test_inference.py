@@ -184,6 +184,17 @@ async def test_an_engine_that_breaks_is_not_trusted_and_its_views_are_waste():
     assert np.isnan(scored.scores).all() and engine.drift is not None and "illegal instruction" in engine.drift
 
 
+async def test_a_probe_that_fails_is_nobody_s_score_but_it_is_said():
+    """Everything is thought to be too late: one view is timed again, and that one fails."""
+    engine = Inference(Small(0), {1: 1.0})
+    engine.add(request(1, 1 * MS), CROP)
+    skipped = engine.start(10 * MS)
+    assert skipped is not None and skipped.keys == ((1, 0),) and engine.under_way is not None
+    await asyncio.wait({engine.under_way}, timeout=30)
+    assert engine.collect() is None
+    assert engine.idle and engine.failure is not None and "out of memory" in engine.failure
+
+
 def test_in_a_replay_no_memory_is_an_error_that_names_the_mend():
     engine = Inference(Small(2), {4: 1.0})
     for number in range(4):
