@@ -53,7 +53,8 @@ class Canary:
 
     def ask(self, engine: Engine) -> str | None:
         """Have `engine` score it by itself; what is wrong with what it says."""
-        return self.drift(engine.infer(self.crop[np.newaxis])[0])
+        scores = engine.infer(self.crop[np.newaxis])
+        return self.drift(scores[0] if len(scores) else scores)
 
 
 def canary_of(engine: Engine, crop: Pixels, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Canary:

@@ -167,29 +167,34 @@ class Capture:
             looked = time.monotonic()
             frame = self._camera.read(self._look_s)
             if frame is None:
-                self._look_for_silence(time.monotonic() - looked)
-                if self._live and time.monotonic() - last_frame > self._stall_s:
-                    raise DeviceError(f"the camera has given no frame for {self._stall_s:.1f} s")
-                continue
-            with self._pacing:
-                if self._left:
-                    self._left -= 1
-            last_frame = time.monotonic()
-            self._quiet_s, self.silent = 0.0, False
-            started = time.thread_time_ns()
-            self._put(frame)
-            self.busy_ns += time.thread_time_ns() - started
+                self._look_for_silence(time.monotonic() - looked, self._look_s)
+            else:
+                with self._pacing:
+                    if self._left:
+                        self._left -= 1
+                started = time.thread_time_ns()
+                new = self._put(frame)
+                self.busy_ns += time.thread_time_ns() - started
+                if new:
+                    last_frame = time.monotonic()
+                    self._quiet_s, self.silent = 0.0, False
+                    continue
+                took_s = time.monotonic() - looked
+                self._look_for_silence(took_s, min(took_s, self._look_s))
+            if self._live and time.monotonic() - last_frame > self._stall_s:
+                raise DeviceError(f"the camera has given no frame for {self._stall_s:.1f} s")
 
-    def _look_for_silence(self, took_s: float) -> None:
-        """A look came back empty. A computer that was busy elsewhere has not looked."""
+    def _look_for_silence(self, took_s: float, counts_s: float) -> None:
+        """A look came back empty, or with what came before. A computer that was busy elsewhere has not looked."""
         if not self._live or not self._silent_s or took_s > OVERSLEPT * self._look_s:
             return
-        self._quiet_s += self._look_s
+        self._quiet_s += counts_s
         if not self.silent and self._quiet_s > self._silent_s - self._look_s / 2:
             self.silent = True
             self._wake()
 
-    def _put(self, frame: Frame) -> None:
+    def _put(self, frame: Frame) -> bool:
+        """Book a frame; False for one that came before. Raises DeviceError for one that ends the run."""
         pixels = frame.pixels
         if pixels.shape != (self._info.height_px, self._info.width_px) or pixels.dtype != self._dtype:
             raise DeviceError(
@@ -199,7 +204,7 @@ class Capture:
         if self._is_stray(frame):
             self.out_of_order += 1
             self._stray = True
-            return
+            return False
         self._check_time(frame)
         self._book_gap(frame)
         alarm = "frozen" if self._previous is not None and np.array_equal(pixels, self._previous) else ""
@@ -215,11 +220,12 @@ class Capture:
         if slot is None:
             self.dropped["ring_full"] += 1
             self._emit(Captured(Entry(frame.index, frame.captured_ns, frame.received_ns, "ring_full", alarm)))
-            return
+            return True
         generation = self._ring.write(slot, pixels)
         ticket = Ticket(frame.index, frame.captured_ns, frame.received_ns, slot, generation, self._snapshot.number)
         entry = Entry(frame.index, frame.captured_ns, frame.received_ns, "", alarm, slot, generation)
         self._emit(Captured(entry, ticket, self._snapshot))
+        return True
 
     def _is_stray(self, frame: Frame) -> bool:
         """Whether it came before, or after a later one, when it was booked as dropped: its moment has been settled.

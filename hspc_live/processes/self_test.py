@@ -15,6 +15,7 @@ from hspc_live.core.clock import NS_PER_MS, NS_PER_S
 from hspc_live.core.events import FrameSeen
 from hspc_live.core.protocols import Engine
 from hspc_live.core.values import CameraInfo, Pixels
+from hspc_live.processes.canary import Canary
 from hspc_live.processes.order import Ordered
 from hspc_live.stages.gate import usable
 
@@ -94,3 +95,20 @@ def engine_problem(engine: Engine, size_px: int, dtype: np.dtype[np.uint8] | np.
     if scores.shape != (2, len(engine.classes)) or not all(usable(row) for row in scores.tolist()):
         return f"{engine.name} gave no usable scores for a test crop: {scores.tolist()}"
     return None
+
+
+def engine_examined(
+    engine: Engine,
+    size_px: int,
+    dtype: np.dtype[np.uint8] | np.dtype[np.uint16],
+    canary: Canary | None,
+    proof: EngineProof | None,
+) -> str | None:
+    """The whole check of an engine, the quick parts of it first: why it must not be used, or None. Raises nothing."""
+    try:
+        problem = engine_problem(engine, size_px, dtype)
+        if problem is None and canary is not None:
+            problem = canary.ask(engine)
+        return problem if problem is not None or proof is None else proof.check(engine)
+    except Exception as error:  # an engine's bug must keep the sorter from being armed, not end the process
+        return f"the engine failed its check: {type(error).__name__}: {error}"

@@ -47,7 +47,7 @@ from hspc_live.processes.order import FrameOrder, Ordered
 from hspc_live.processes.plan import RECEIPT_GRACE_NS
 from hspc_live.processes.results import RESULT_BYTES, ResultShape, decode_results
 from hspc_live.processes.scribe import Scribe
-from hspc_live.processes.self_test import EngineProof, Findings, SelfTest, disc_crop, engine_problem
+from hspc_live.processes.self_test import EngineProof, Findings, SelfTest, disc_crop, engine_examined, engine_problem
 from hspc_live.processes.showing import Showing
 from hspc_live.processes.standing import standing
 from hspc_live.processes.tally import Tally
@@ -268,14 +268,8 @@ class Sort:
 
     def _examine(self) -> str | None:
         """The whole check of the engine, in a thread, while it does nothing else; the quick parts of it first."""
-        engine, proof = self._parts.engine, self._parts.proof
-        try:
-            problem = engine_problem(engine, self._size_px, np.dtype(self._camera.dtype))
-            if problem is None and self._canary is not None:
-                problem = self._canary.ask(engine)
-            return problem if problem is not None or proof is None else proof.check(engine)
-        except (MemoryError, RuntimeError) as error:
-            return f"the engine failed its check: {type(error).__name__}: {error}"
+        dtype = np.dtype(self._camera.dtype)
+        return engine_examined(self._parts.engine, self._size_px, dtype, self._canary, self._parts.proof)
 
     async def _left_out(self, entry: Entry) -> None:
         """A file without its empty frames: what was in view before a gap left in it, not when the next frame came."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -249,6 +250,28 @@ def test_live_five_periods_without_a_frame_are_silence(capture, empty, silent):
     gate.set()
     whole(one)
     assert (True in seen) is silent and not one.silent, "it ends with the next frame"
+
+
+def test_live_a_camera_that_gives_the_same_frame_for_ever_is_silent_and_ends_the_run(capture, monkeypatch):
+    monkeypatch.setattr("hspc_live.processes.capture.STALL_S", 0.3)
+    seen: list[bool] = []
+    gate = threading.Event()
+
+    class Stuck(Film):
+        def start(self) -> None:
+            assert gate.wait(10)
+            super().start()
+
+        def read(self, timeout_s: float) -> Frame | None:
+            seen.append(one.silent)
+            time.sleep(0.005)
+            return super().read(timeout_s) if self._frames else frame(1)
+
+    one = capture(Stuck(frame(0), frame(1)))
+    gate.set()
+    assert logged(whole(one)) == [(0, ""), (1, "")] and one.out_of_order > 3
+    assert seen[-1] and not seen[2], "first it is silent, for which the sorter is disarmed"
+    assert one.error is not None and "has given no frame for" in one.error
 
 
 def test_a_replay_is_never_silent(capture):

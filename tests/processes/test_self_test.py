@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hspc_live.core.errors import ModelError
 from hspc_live.core.events import FrameMissing, FrameSeen
+from hspc_live.core.protocols import Engine
 from hspc_live.core.values import OBJECT_DTYPE, CameraInfo, FrameResult, Modality
 from hspc_live.processes.order import Ordered
-from hspc_live.processes.self_test import SelfTest, engine_problem
+from hspc_live.processes.self_test import EngineProof, SelfTest, disc_crop, engine_examined, engine_problem
 from hspc_live.wire.messages import Entry
 from hspc_models.engines.null import ImmediateEngine
 
@@ -93,3 +95,15 @@ def test_an_engine_must_give_usable_scores(dtype: type) -> None:
     classes = ("LT-HSC", "ST-HSC", "MPP")
     assert engine_problem(ImmediateEngine(classes), 64, np.dtype(dtype)) is None
     assert "no usable scores" in (engine_problem(Broken(classes), 64, np.dtype(dtype)) or "")
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError, ValueError, IndexError, ModelError])
+def test_whatever_an_engine_s_check_raises_is_a_reason_not_to_arm(error: type[Exception]) -> None:
+    def check(engine: Engine) -> str | None:
+        raise error("a bug")
+
+    engine = ImmediateEngine(("LT-HSC", "ST-HSC", "MPP"))
+    proof = EngineProof(disc_crop(64), check)
+    reason = engine_examined(engine, 64, np.dtype(np.uint8), None, proof)
+    assert reason == f"the engine failed its check: {error.__name__}: a bug"
+    assert engine_examined(engine, 64, np.dtype(np.uint8), None, None) is None
