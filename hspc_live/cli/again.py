@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hspc_live.cli.execute import Order, Outcome, execute
-from hspc_live.core.errors import DataLoss, DeviceError
+from hspc_live.core.errors import DataLoss, DeviceError, HspcError
 from hspc_live.processes.supervisor import Listener
 from hspc_live.settings.schema import RetrySettings
 
@@ -45,9 +45,11 @@ def execute_again(order: Order, listen: Listener, keep: Keep) -> tuple[Outcome, 
         further = _further(order, number, left_s)
         try:
             anew = execute(further, listen)
-        except DeviceError as error:  # it is not there yet
-            tries.append({"run": None, "out": None, "error": str(error)})
-            continue
+        except (HspcError, KeyboardInterrupt) as error:  # what was seen before stays the result
+            tries.append({"run": None, "out": None, "error": str(error) or "interrupted"})
+            if isinstance(error, DeviceError):  # it is not there yet
+                continue
+            break
         keep(outcome, folder)
         outcome, folder = anew, further.out
         tries.append(_told(outcome, folder))

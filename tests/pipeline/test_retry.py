@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from hspc_live.cli import again
 from hspc_live.cli.again import execute_again, waits_s
 from hspc_live.cli.execute import Order, Outcome
-from hspc_live.core.errors import DataLoss, DeviceError
+from hspc_live.core.errors import DataLoss, DeviceError, OutputError, StoppedError
+from hspc_live.processes.run_report import RunReport
 from hspc_live.recording.inspect import summarise
 from hspc_live.settings.faults import FaultPlan
 from hspc_live.settings.schema import RetrySettings, RunSettings
@@ -54,3 +58,32 @@ def test_unasked_or_without_time_left_nothing_is_begun(tiny, watch, tmp_path):
 def test_the_waits_grow_to_the_longest():
     assert [*waits_s(RetrySettings(times=4, first_s=1, factor=3, longest_s=10))] == [1, 3, 9, 10]
     assert [*waits_s(RetrySettings())] == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (StoppedError("stopped by test"), "stopped by test"),
+        (OutputError("no room"), "no room"),
+    ],
+)
+def test_a_further_run_that_ends_without_a_result_leaves_the_first_one_s(
+    tiny, watch, tmp_path, monkeypatch, raised, said
+):
+    summary = {"run": "first", "stream_error": "unplugged", "interrupted": False}
+    lost = DeviceError("the stream ended early: unplugged")
+    first = Outcome(summary, None, None, None, RunReport(), lost)
+    answers = iter([first, DeviceError("no camera"), raised])
+
+    def execute(*_: object) -> Outcome:
+        answer = next(answers)  # a third further run would end the iteration
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(again, "execute", execute)
+    order = ordered(tiny, tmp_path / "out", "retry.times=5", "retry.longest_s=0.1")
+    outcome, folder = execute_again(order, watch, lambda *_: None)
+    assert outcome is first and outcome.error is lost and folder == tmp_path / "out"
+    assert [told["error"] for told in outcome.summary["tries"]] == [str(lost), "no camera", said]
