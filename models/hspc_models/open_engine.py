@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # torch is imported only where it works
     from hspc_models.proof import Proof
 
 BUILD = "hspc-live engine build"
+NOT_NOW = (ModelError, MemoryError, RuntimeError)
+"""What a runtime raises that has no memory, no driver or no kernel for an engine: a reason for plain torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,10 @@ def _build(settings: BuiltEngine, say: Callable[[str], None]) -> Entry:
     from hspc_models.engine_build import build_engine
 
     say(f"engine: none was built on this machine for these settings: {settings.kind} is built now, once (a minute)")
-    built = build_engine(settings, say=say)
+    try:
+        built = build_engine(settings, say=say)
+    except (MemoryError, RuntimeError) as error:
+        raise ModelError(f"it could not be built: {_told(error)}") from error
     if built.entry is None:
         raise ModelError(f"it fails its parity check: {'; '.join(built.parity.failures)}")
     return built.entry
@@ -197,13 +202,23 @@ def _fails_now(settings: BuiltEngine) -> str | None:
     """Why the engine, opened now, must not be used."""
     try:
         opened = _open_built(settings)
-    except ModelError as error:
-        return str(error)
+    except NOT_NOW as error:
+        return _told(error)
     try:
         assert opened.proof is not None
         return opened.proof.check(opened.engine)[1]
+    except NOT_NOW as error:
+        return _told(error)
     finally:
         opened.engine.close()
+
+
+def _told(error: Exception) -> str:
+    """What it says; of a runtime's error the first line, as call stacks follow."""
+    if isinstance(error, ModelError):
+        return str(error)
+    said = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _chosen(settings: BuiltEngine, entry: Entry) -> str:

@@ -124,6 +124,41 @@ def test_one_that_no_longer_scores_as_it_did_is_not_used(built, model, monkeypat
     assert "cannot be used, plain torch takes its place" in said[-1] and "|Δp|" in said[-1]
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no kernel image\nat line 7 of the runtime")])
+def test_one_that_has_no_memory_or_breaks_now_is_replaced_by_plain_torch(built, model, monkeypatch, error):
+    from hspc_models.engines.openvino_cpu import OpenVinoEngine
+
+    def breaks(*_: object, **__: object) -> None:
+        raise error
+
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVinoEngine, "_run", breaks)
+        assert isinstance(ready_engine(openvino(model), said.append), TorchEager)
+    with monkeypatch.context() as patch:
+        patch.setattr(engines_of_a_run, "_open_built", breaks)
+        assert isinstance(ready_engine(openvino(model), said.append), TorchEager)
+        auto = AutoEngine(kind="auto", model=str(model), buckets=BUCKETS, threads=1)
+        before = (built.entry.folder / "entry.json").read_text()
+        timed(built.entry, 3.0)
+        assert isinstance(ready_engine(auto, said.append), TorchEager)
+        (built.entry.folder / "entry.json").write_text(before)
+    assert len(said) == 3 and all(type(error).__name__ in text and "at line 7" not in text for text in said)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no kernel image")])
+def test_one_that_cannot_be_built_is_replaced_by_plain_torch(model, cache, monkeypatch, error):
+    def breaks(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(engine_build, "build_engine", breaks)
+    said: list[str] = []
+    other = openvino(model).model_copy(update={"buckets": (3,)})
+    assert isinstance(ready_engine(other, said.append), TorchEager) and type(error).__name__ in said[-1]
+    auto = AutoEngine(kind="auto", model=str(model), buckets=(3,), threads=1, build=True)
+    assert isinstance(ready_engine(auto, said.append), TorchEager) and type(error).__name__ in said[-1]
+
+
 def test_one_whose_files_were_changed_is_built_again_or_replaced_and_that_is_said(built, model):
     file = built.entry.folder / "model.bin"
     content = file.read_bytes()
