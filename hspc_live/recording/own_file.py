@@ -57,10 +57,10 @@ class OwnFile:
         elif not self.closed:
             self.warnings.append(BROKEN_OFF)
         self.classes: tuple[str, ...] = tuple(json.loads(self.attributes.get("classes", "[]")))
-        self.committed = None if self.closed else self._committed()
+        self.committed = None if self.closed else self.acknowledged()
 
-    def _committed(self) -> dict[str, int]:
-        """Rows of each stream that a recorder had acknowledged before a crash or a full disk."""
+    def acknowledged(self) -> dict[str, int]:
+        """Rows of each stream that the recorder has acknowledged. Raises RecordingError where that was lost."""
         dataset = self.source.dataset("hspc/committed")
         if dataset is None:
             raise RecordingError(

@@ -26,7 +26,10 @@ _BLOCK_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """What was saved: rows by stream, and the rows that were acknowledged (or there) and could not be read."""
+    """What was saved: rows by stream, and what was acknowledged (or there) and could not be read.
+
+    `unreadable` has rows by stream, of a whole dataset under its name in the file; a text counts as one.
+    """
 
     path: Path
     rows: dict[str, int]
@@ -46,13 +49,20 @@ def rescue(path: Path, target: Path) -> Rescued:
             raise RecordingError(f"{path} is {kind}: `inspect` and `replay` read it as it stands, nothing is recovered")
         own = OwnFile(source, layout.FORMAT)
         try:
-            with h5py.File(target, "x", libver=VERSION, fs_strategy="page", fs_page_size=PAGE_BYTES) as file:
-                return _copy(own, file, target)
+            file = h5py.File(target, "x", libver=VERSION, fs_strategy="page", fs_page_size=PAGE_BYTES)
         except FileExistsError as error:
             raise OutputError(f"{target} exists already: choose another name, nothing is ever overwritten") from error
         except OSError as error:
-            target.unlink(missing_ok=True)
             raise OutputError(f"{target} cannot be written ({error.strerror or error})") from error
+        try:
+            with file:
+                return _copy(own, file, target)
+        except (OSError, RuntimeError) as error:  # h5py raises either; what cannot be read does not come to here
+            target.unlink(missing_ok=True)
+            raise OutputError(f"{target} cannot be written ({getattr(error, 'strerror', None) or error})") from error
+        except BaseException:  # Ctrl-C too: half a file would pass for what could be saved
+            target.unlink(missing_ok=True)
+            raise
     except (KeyError, ValueError, TypeError) as error:
         raise RecordingError(f"{path} is damaged where it describes itself: {error}") from error
     finally:
@@ -64,12 +74,20 @@ def _copy(own: OwnFile, file: h5py.File, target: Path) -> Rescued:
     file.attrs.update(source.attributes(""))
     group = file.create_group("hspc")
     group.attrs.update({**own.attributes, "closed": False, "recovered_from": source.path.name})
+    lost: list[str] = []
     for name in ("settings", "card", "summary"):
         if (text := own.text(name)) is not None:
             group[name] = text
     streams: dict[str, list[str]] = {}
-    for name in _datasets(source):
-        streams.setdefault(_stream_of(name), []).append(name)
+    for name in _names(source):
+        dataset = source.dataset(name)
+        if dataset is None:
+            lost += [name] if source.group(name) is None else []
+        elif dataset.maxshape and dataset.maxshape[0] is None:
+            streams.setdefault(_stream_of(name), []).append(name)
+        elif dataset.ndim == 0 and own.text(name.removeprefix("hspc/")) is None:
+            lost.append(name)
+    acknowledged = own.acknowledged() if not own.closed or source.dataset("hspc/committed") is not None else {}
     rows: dict[str, int] = {}
     unreadable: dict[str, int] = {}
     for stream, names in streams.items():
@@ -77,24 +95,29 @@ def _copy(own: OwnFile, file: h5py.File, target: Path) -> Rescued:
         limit = own.limit(stream)
         wanted = there if limit is None else min(limit, there)
         rows[stream] = min(_good(source, name, wanted) for name in names)
-        if rows[stream] < wanted:
-            unreadable[stream] = wanted - rows[stream]
         for name in names:
             _rows(source, file, name, rows[stream])
+        if (missing := max(wanted, acknowledged.get(stream, 0)) - rows[stream]) > 0:
+            unreadable[stream] = missing
+    unreadable |= {stream: count for stream, count in acknowledged.items() if count and stream not in rows}
+    for name in lost:  # of a stream that is in its other datasets there; a stream that is gone has been counted
+        if (stream := _stream_of(name)) in rows or stream not in acknowledged:
+            unreadable[name] = rows.get(stream, 1)
     committed = group.create_dataset("committed", data=np.array(list(rows.values()), "<i8"))
     committed.attrs["streams"] = json.dumps(list(rows))
     file.attrs["experiment:event count"] = rows.get("views", 0)
     return Rescued(target, rows, unreadable)
 
 
-def _datasets(source: Source) -> Iterator[str]:
-    """The datasets that grow, by their names in the file."""
+def _names(source: Source) -> Iterator[str]:
+    """What the groups that hold datasets name, whether it can be read or not."""
     for place in ("events", "hspc", "hspc/frames", "hspc/backgrounds"):
         group = source.group(place)
-        for name in [] if group is None else list(group):
-            dataset = source.dataset(f"{place}/{name}")
-            if dataset is not None and dataset.maxshape and dataset.maxshape[0] is None:
-                yield f"{place}/{name}"
+        try:
+            names = [] if group is None else list(group)
+        except (OSError, KeyError, RuntimeError):
+            names = []  # its streams are missed by what was acknowledged of them
+        yield from (f"{place}/{name}" for name in names)
 
 
 def _stream_of(name: str) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from dclab.rtdc_dataset import check_dataset
 
-from hspc_live.core.errors import OutputError, RecordingError
+from hspc_live.cli.recordings import recover
+from hspc_live.core.errors import DataLoss, OutputError, RecordingError
 from hspc_live.recording.reader import open_recording
 from hspc_live.recording.rescue import rescue
 from tests.recording.test_crash import WRITER
@@ -132,3 +133,71 @@ def test_other_files_are_refused_with_the_reason(tmp_path):
     with pytest.raises(RecordingError, match="no recording of HSPC Live"):
         rescue(other, tmp_path / "out.rtdc")
     assert not (tmp_path / "out.rtdc").exists()
+
+
+@pytest.fixture
+def broken_off(create, picture, result, tmp_path) -> Path:
+    """A run that was broken off: five frames, each with two objects."""
+    path = tmp_path / "run.rtdc"
+    writer = create(path)
+    writer.write_background(0, picture(0), 1.0)
+    for index in range(5):
+        writer.write_frame(index, index, picture(index), 0)
+        writer.write_result(result(index, (0, 0)))
+    writer.close(None, None)
+    return path
+
+
+def loses_a_stream(file: h5py.File) -> None:
+    del file["hspc/objects"]
+
+
+def loses_a_group(file: h5py.File) -> None:
+    del file["hspc/frames"]
+
+
+def loses_a_column(file: h5py.File) -> None:
+    del file["events/pos_x"]
+    file["events/pos_x"] = h5py.SoftLink("/what/was/lost")  # named, and not to be read
+
+
+def loses_a_text(file: h5py.File) -> None:
+    del file["hspc/settings"]
+    file["hspc/settings"] = h5py.SoftLink("/what/was/lost")
+
+
+def loses_rows(file: h5py.File) -> None:
+    for name in ("index", "captured_ns", "background", "image"):
+        file[f"hspc/frames/{name}"].resize(3, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "unreadable"),
+    [
+        (loses_a_stream, {"objects": 10}),
+        (loses_a_group, {"frames": 5}),
+        (loses_a_column, {"events/pos_x": 10}),
+        (loses_a_text, {"hspc/settings": 1}),
+        (loses_rows, {"frames": 2}),
+    ],
+)
+def test_what_was_acknowledged_and_is_not_there_is_never_called_whole(broken_off, tmp_path, damage, unreadable):
+    assert rescue(broken_off, tmp_path / "whole.rtdc").unreadable == {}
+    with h5py.File(broken_off, "r+") as file:
+        damage(file)
+    saved = rescue(broken_off, tmp_path / "rest.rtdc")
+    assert saved.unreadable == unreadable
+    assert saved.rows["results"] == 5 and saved.rows["views"] == 10, "the rest is saved"
+    with pytest.raises(DataLoss, match=next(iter(unreadable)).replace("_", ".")):
+        recover(broken_off, tmp_path / "again.rtdc")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("no room")])
+def test_half_a_file_is_not_left_behind(broken_off, tmp_path, monkeypatch, error):
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hspc_live.recording.rescue._rows", fails)
+    with pytest.raises((type(error), OutputError)):
+        rescue(broken_off, tmp_path / "half.rtdc")
+    assert not (tmp_path / "half.rtdc").exists()
