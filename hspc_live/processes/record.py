@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -65,7 +66,19 @@ class Recorder:
         self.rows = 0
 
     async def run(self) -> dict[str, Any]:
-        """Until acquire and sort have both said their last word (or the supervisor calls it off)."""
+        """Until acquire and sort have both said their last word (or the supervisor calls it off).
+
+        Whatever ends it before, the recording is closed with what it holds. Raises RecordingError where it cannot be
+        written on, WireError for a message that is none.
+        """
+        try:
+            return await self._run()
+        except Exception:
+            with suppress(Exception):  # the first error is the one to tell; the file stays as after a crash then
+                self._writer.close(None, None)
+            raise
+
+    async def _run(self) -> dict[str, Any]:
         flushed = time.monotonic()
         while not self._finished() and not self._child.quit:
             self._child.turn()

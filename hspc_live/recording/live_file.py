@@ -42,6 +42,7 @@ class LiveFile:
         self.path = path
         self.streams: dict[str, Stream] = {}
         self._pool = ThreadPoolExecutor(1, "compression")  # starts its thread with the first pictures
+        self._given_up = False  # an abandoned file need not come to be closed, and must not be touched again
 
     @classmethod
     @contextmanager
@@ -85,7 +86,7 @@ class LiveFile:
     @property
     def open(self) -> bool:
         """Whether it can still be written to."""
-        return bool(self._file)
+        return not self._given_up and bool(self._file)
 
     def write_note(self, kind: str, detail: str, at_ns: int) -> None:
         """Keep something that was said: a gate revision, arming, disarming, an alarm."""
@@ -114,7 +115,7 @@ class LiveFile:
             committed[:] = list(counts.values())
             committed.flush()
             self._room.flushed()
-        except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
+        except (OSError, RuntimeError, MemoryError) as error:  # h5py raises any, by where in HDF5 the write failed
             self._fail(error)
         return counts
 
@@ -128,10 +129,13 @@ class LiveFile:
                 f"{self.path} could not be written on ({error.strerror}): is the disk full?"
             ) from error
 
-    def _fail(self, error: OSError | RuntimeError) -> NoReturn:
+    def _fail(self, error: OSError | RuntimeError | MemoryError) -> NoReturn:
         """Leave the file as it is, and say why."""
+        self._given_up = True
         self._pool.shutdown()
         _abandon(self._file)
+        if isinstance(error, MemoryError):
+            raise RecordingError(f"{self.path} could not be written on: the computer has no memory left") from error
         raise RecordingError(f"{self.path} could not be written on ({_why(error)}): is the disk full?") from error
 
     def complete(self, summary: Mapping[str, Any] | None, whole: Mapping[str, Any], root: Mapping[str, Any]) -> None:
@@ -144,6 +148,7 @@ class LiveFile:
         self._close(whole, root, said)
 
     def _close(self, whole: Mapping[str, Any], root: Mapping[str, Any], summary: str | None = None) -> None:
+        self._given_up = True  # whatever comes of it, there is no second time
         self._pool.shutdown()
         file = self._file
         try:

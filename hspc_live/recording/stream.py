@@ -121,7 +121,7 @@ class Stream:
         datasets: Mapping[str, h5py.Dataset],
         pool: Executor,
         take: Callable[[int], None],
-        fail: Callable[[OSError | RuntimeError], NoReturn],
+        fail: Callable[[OSError | RuntimeError | MemoryError], NoReturn],
     ) -> None:
         """`take` sets room aside for so many bytes, or raises; `fail` is told of a write that failed, and raises."""
         self._take = take
@@ -166,13 +166,13 @@ class Stream:
             return
         try:
             room = sum(column.begun_bytes() for column in self._columns.values())
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self._fail(error)
         self._take(room)
         try:
             for column in self._columns.values():
                 column.write(self.rows)
-        except (OSError, RuntimeError) as error:  # h5py raises either, by where in HDF5 the write failed
+        except (OSError, RuntimeError, MemoryError) as error:  # h5py raises any, by where in HDF5 the write failed
             self._fail(error)
         self.rows, self._begun_rows = self.rows + self._begun_rows, 0
 
