@@ -317,7 +317,7 @@ class Supervisor:
             case EndRun(by) if not self._draining:
                 self._tell("sort", DisarmNow(f"ended by {by}"))
                 self._drain(f"ended by {by}")
-            case StopNow(by):
+            case StopNow(by) if not self._report.stopped_now:
                 self._stop(by)
             case Pace() as pace:
                 self._tell("acquire", pace)

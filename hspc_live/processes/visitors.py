@@ -45,7 +45,8 @@ class Visitors:
     """`guests` are the segment workers that joined; `send(name, message)` reaches a child or a visitor.
 
     `refuse(reason)` counts what is too much: all visitors together have a rate, so that a flood of wishes cannot fill
-    the queue to *sort* in which the one wish to disarm must find room.
+    the queue to *sort* in which the one wish to disarm must find room. Disarming has a rate of its own, which nothing
+    else uses up; ending and stopping fill no queue and are never refused.
     """
 
     def __init__(
@@ -66,9 +67,11 @@ class Visitors:
         `ending` is neither armed nor given other gates any more. A guest that falls silent is found by acquire, whose
         leases it holds.
         """
-        if not isinstance(message, Beat) and not self._rate.admits(b"", time.monotonic()):
-            self._refuse("too_fast")
-            return None
+        if not isinstance(message, Beat | EndRun | StopNow):
+            bucket = b"disarm" if isinstance(message, DisarmNow) else b""
+            if not self._rate.admits(bucket, time.monotonic()):
+                self._refuse("too_fast")
+                return None
         match message:
             case Ready() if name.startswith(WORKERS.decode()) and prepare is not None:
                 if len(self.guests) >= MOST_GUESTS:
