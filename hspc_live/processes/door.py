@@ -9,6 +9,7 @@ made up on the wire, sort has one result a frame. A worker that falls silent is 
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections import deque
@@ -124,9 +125,11 @@ class Door:
             return
         remote.heard_s = time.monotonic()
         match message:
-            case Hello():  # it has begun anew
+            case Hello() if not remote.credit and not remote.out:  # asked twice before the welcome came
+                self._tell(peer, self._welcome)
+            case Hello(name):
                 self._part(remote, "began anew")
-                self._let_in(peer, remote.name)
+                self._let_in(peer, name)
             case Offer(credit):
                 self._offer(remote, credit)
             case Done(number, _):
@@ -151,7 +154,8 @@ class Door:
             self._tell(peer, Bye(f"{self._settings.workers} workers are here already (door.workers)"))
             return
         self._numbers += 1
-        known_as = f"{WORKERS.decode()}{name}-{self._numbers}"
+        # never the name of a dead door's worker, too: acquire would take what that one held for this one's
+        known_as = f"{WORKERS.decode()}{name}-{os.getpid()}-{self._numbers}"
         work = open_dealer(self._work_at, known_as.encode())
         self._remotes[peer] = _Remote(peer, known_as, work, time.monotonic())
         self._tell(peer, self._welcome)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,14 +22,15 @@ from typing import Any
 
 import pytest
 
+from hspc_live.core.errors import WireError
 from hspc_live.processes.ask import ask
 from hspc_live.processes.remote_worker import RemoteWorker
-from hspc_live.wire.codec import encode
+from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.guard import new_pair
 from hspc_live.wire.keys import Pass, read_public, read_secret, write_keys
 from hspc_live.wire.links import Link, open_dealer
 from hspc_live.wire.messages import Pace
-from hspc_live.wire.remote import Alive, Bye, Done, Offer
+from hspc_live.wire.remote import Alive, Bye, Done, FromDoor, Hello, Offer, Unknown, Welcome, Work
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +107,7 @@ class Held:
         self._open_at = ""
         self._threads: list[threading.Thread] = []
         self._failure: BaseException | None = None
+        self._begun = False
 
     def __call__(self, role: str, kind: str, text: str) -> None:
         self.said.append((role, kind, text))
@@ -119,7 +122,8 @@ class Held:
                 self._work(lambda: ask(self._control, Pace(None)), self._then)
 
     def _start(self) -> None:
-        if self._control and self._open_at:
+        if self._control and self._open_at and not self._begun:  # a door that is started anew opens, too
+            self._begun = True
             self._work(lambda: ask(self._control, Pace(0)), lambda: self._on_open(self._open_at))
 
     def _work(self, *acts: Callable[[], Any]) -> None:
@@ -238,3 +242,98 @@ def test_a_worker_that_repeats_itself_and_lies_changes_nothing(live, replay, rep
     assert s["decisions_sha256"] == expected["decisions_sha256"] and s["outcomes_sha256"] == expected["outcomes_sha256"]
     assert s["commands"] == expected["commands"] and s["cells"] == expected["cells"] and s["ledger"]["balanced"]
     assert s["frames"]["lost"] == {}
+
+
+class Forgetful:
+    """A link that loses all work until somebody at the other end does not know us; `lost` hears of the first."""
+
+    def __init__(self, link: Link, lost: Callable[[], None]) -> None:
+        self._link = link
+        self._lost = lost
+        self._decoder = Decoder[FromDoor](FromDoor)
+        self._forgets = True
+        self._told = False
+        self.address = link.address
+
+    def try_send(self, parts: Any) -> bool:
+        return self._link.try_send(parts)
+
+    def try_recv(self) -> Any:
+        while (got := self._link.try_recv()) is not None:
+            message = self._decoder.decode(got[1]).message
+            self._forgets = self._forgets and not isinstance(message, Unknown)
+            if not (self._forgets and isinstance(message, Work)):
+                return got
+            if not self._told:
+                self._told = True
+                self._lost()
+        return None
+
+    async def wait_readable(self, timeout_s: float | None = None) -> bool:
+        return await self._link.wait_readable(timeout_s)
+
+
+@pytest.mark.timeout(90)
+def test_the_frames_that_a_door_had_given_away_when_it_died_go_out_once_more(live, replay, replayed, keys, processes):
+    """Its worker joins the door that is started anew, under a name that nobody had before."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def work(at: str) -> None:
+        own = Pass(read_secret(keys["helper"][1]), read_public(keys["rig"][0]))
+        with open_dealer(at, None, own) as link:
+            forgetful = Forgetful(link, lambda: processes.kill(processes.of_role("door")))
+            for _ in range(3):  # on a busy computer it takes longer than a worker's patience to start a door
+                with contextlib.suppress(WireError):
+                    worker = RemoteWorker(forgetful, "helper", lambda _: None)  # type: ignore[arg-type]
+                    frames.append(0)
+                    assert asyncio.run(worker.run()) == "the run is over"
+                    frames.append(worker.frames)
+                    return
+
+    frames: list[int] = []
+    held = Held(work)
+    overrides = [f"door.listen=tcp://127.0.0.1:{port}", *door(keys, "127.0.0.1")[1:]]
+    outcome = replay(live.path, *overrides, speed=0.5, listen=held)
+    held.done()
+    s, expected = outcome.summary, replayed.summary
+    assert outcome.error is None, outcome.error
+    assert ("door", "replaced") in [(role, kind) for role, kind, _ in held.said]
+    names = [text.partition(",")[0] for text in held.texts("joined")]
+    assert len(names) >= 2 and len(set(names)) == len(names), names
+    assert frames[-1] > 0, "it works for the new door"
+    assert s["workers"]["leased_again"] >= 1 and s["frames"]["lost"] == {} and s["ledger"]["balanced"]
+    assert s["decisions_sha256"] == expected["decisions_sha256"] and s["cells"] == expected["cells"]
+
+
+def test_a_worker_that_says_hello_again_is_welcomed_again_and_keeps_a_short_name(live, replay, keys):
+    """Before it has asked for work nothing changes; afterwards it begins anew, by the name that it gives."""
+
+    def knock(at: str) -> None:
+        own = Pass(read_secret(keys["helper"][1]), read_public(keys["rig"][0]))
+        decoder = Decoder[FromDoor](FromDoor)
+        name = "a-name-of-just-thirty-characters"
+
+        def welcomed() -> bool:
+            while link.wait(10.0) and (got := link.try_recv()) is not None:
+                if isinstance(decoder.decode(got[1]).message, Welcome):
+                    return True
+            return False
+
+        with open_dealer(at, None, own) as link:
+            for wishes in ([Hello(name)], [Hello(name)], [Offer(1), Hello(name)], [Offer(1), Hello(name)]):
+                for wish in wishes:
+                    link.try_send(encode(wish))
+                answers.append(welcomed())
+            link.try_send(encode(Bye("going")))
+
+    answers: list[bool] = []
+    held = Held(knock)
+    outcome = replay(live.path, *door(keys, "127.0.0.1"), listen=held)
+    held.done()
+    assert outcome.error is None, outcome.error
+    assert answers == [True] * 4
+    names = [text.partition(",")[0] for text in held.texts("joined")]
+    assert len(names) == 3 and all(name.startswith("segment-a-name-") for name in names), names
+    assert sum("began anew" in text for text in held.texts("parted")) == 2
