@@ -32,7 +32,7 @@ from hspc_live.report.cell_table import write_cells
 from hspc_live.report.chamber_draw import draw_chamber
 from hspc_live.report.chamber_evidence import RECORDING
 from hspc_live.report.picking_list import UM_DIGITS, write_picking_list
-from hspc_live.report.position_list import write_position_list
+from hspc_live.report.position_list import fresh_list, write_position_list
 from hspc_live.settings.chamber_run import ChamberRunSettings, MeasuredAffine
 from hspc_live.settings.fault_checks import check_chamber_faults
 from hspc_live.settings.faults import FaultPlan
@@ -214,6 +214,9 @@ def _write(out: Path, report: ChamberReport, summary: dict[str, Any], truth: Cha
             fresh = {"targets": [_plain(t) for t in report.targets], "cells": [_plain(c) for c in report.revisited]}
             files.append(out / TARGETS)
             files[-1].write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")
+            if label:
+                again = fresh_list(report.listed, report.targets)
+                files.append(write_position_list(again, out, label, Path(TARGETS).stem))
         if truth is not None:
             truth.save(out / TRUTH)
             files.append(out / TRUTH)

@@ -7,10 +7,13 @@ positions of its devices by their labels. It has no place for what else is known
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hspc_live.core.errors import OutputError
+from hspc_live.core.values import StageTarget
 from hspc_live.report.picking_list import UM_DIGITS
 from hspc_live.stages.picking import Pick, PickingList
 
@@ -41,6 +44,16 @@ def write_position_list(
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
+
+
+def fresh_list(listed: PickingList, targets: Iterable[StageTarget]) -> PickingList:
+    """`listed` with only the cells of `targets`, at the places where a second visit found them (stage, µm).
+
+    What else is told of a pick (age, ±) is of the scan still; a position list has none of it.
+    """
+    picks = {pick.cell: pick for pick in listed.picks}
+    fresh = [replace(picks[t.cell], x_um=t.x_um, y_um=t.y_um) for t in targets if t.cell is not None]
+    return replace(listed, picks=tuple(fresh))
 
 
 def _position(pick: Pick, xy_stage: str) -> dict[str, Any]:

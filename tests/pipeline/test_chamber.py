@@ -60,7 +60,13 @@ def test_a_chamber_ends_in_a_picking_list_and_a_second_visit(start: Start, confi
     assert len(picks) == len(rows) == listed
     assert [int(row["order"]) for row in rows] == list(range(1, listed + 1))
     targets = json.loads((out / "pick_targets.json").read_text())["targets"]
-    assert len(targets) == summary["revisit"]["pickable"]
+    assert len(targets) == summary["revisit"]["pickable"] > 0
+    positions = json.loads((out / "pick_targets.pos").read_text())["map"]["StagePositions"]["array"]
+    places = [one["DevicePositions"]["array"][0]["Position_um"]["array"] for one in positions]
+    assert places == [[target["x_um"], target["y_um"]] for target in targets], "picks go to the fresh places"
+    orders = {pick.cell: pick.order for pick in picks}
+    numbers = [int(one["Label"]["scalar"].partition("-")[0]) for one in positions]
+    assert numbers == [orders[target["cell"]] for target in targets], "under the numbers that the list has"
 
 
 def test_without_a_second_visit_and_for_people(start: Start, config: Path) -> None:
