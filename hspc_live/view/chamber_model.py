@@ -59,15 +59,14 @@ class ChamberModel:
         if self.shown is not None:
             self.missed += max(0, shown.told.number - self.shown.told.number - 1)
         self.received += 1
-        listed_now = bool(shown.told.listed) and not self._lines
         self.shown = shown
         self.books = json.loads(shown.told.standing.books)
         self._lines = {line.cell: line for line in shown.told.listed}
         if self.chosen is not None and self.chosen.row >= 0:
-            cell = self.chosen.cell
+            cell, row, numbers = self.chosen.cell, self.chosen.row, shown.marks.kinds[:, 0]
             if cell >= 0:
                 self.chosen = self.spot_of(cell)
-            elif listed_now or self.chosen.row >= len(shown.marks.scores):  # rows have changed their meaning
+            elif row >= len(numbers) or numbers[row] >= 0:  # rows were objects of fields, and are cells now
                 self.chosen = Spot(self.chosen.x_um, self.chosen.y_um)
 
     # ---- asked -------------------------------------------------------------------------------------------------------

@@ -88,6 +88,16 @@ def test_what_was_chosen_stays_what_it_was_when_the_list_comes(model: ChamberMod
     assert model.chosen is not None and model.chosen.row == 1 and model.missed == 2
 
 
+def test_what_was_chosen_is_not_another_object_when_the_list_comes_and_is_empty(model: ChamberModel) -> None:
+    model.take(message(0, [(-1, 0.0, 0.0, 0, Mark.CLASSIFIED), (-1, 30.0, 0.0, 1, Mark.CLASSIFIED)]))
+    model.chosen = model.nearest(30.0, 0.0, 1.0)
+    model.take(message(1, [(-1, 0.0, 0.0, 0, Mark.CLASSIFIED), (-1, 30.0, 0.0, 1, Mark.CLASSIFIED)]))
+    assert model.chosen.row == 1, "the scan goes on"
+    model.take(message(2, [(7, 30.0, 0.0, 1, Mark.CLASSIFIED), (8, 0.0, 0.0, 0, Mark.CLASSIFIED)]))
+    assert model.chosen == Spot(30.0, 0.0)
+    assert model.words(model.chosen) == "place (30.0, 0.0) µm"
+
+
 def test_why_the_stage_is_not_driven(model: ChamberModel) -> None:
     assert "nothing has come" in model.no_driving(Bond.ATTACHED)
     model.take(message(0, []))
