@@ -342,13 +342,13 @@ class ChamberRun:
 
     def _interrupted(self) -> None:
         """Ctrl-C: the first ends after this field and lists what was seen; the second stops the stage now."""
-        if self._doing == "staying":
-            self._end(CTRL_C)
-        elif self._interrupts == 0:
+        if self._interrupts:
+            with contextlib.suppress(HspcError):  # said already
+                self._stop(CTRL_C)
+            return
+        if self._doing != "staying":
             self._listen("chamber", "interrupted", "ending after this field; Ctrl-C again stops now")
-            self._end(CTRL_C)
-        else:
-            self._stop(CTRL_C)
+        self._end(CTRL_C)
 
     def _end(self, by: str) -> None:
         self._interrupts, self._ended_by = max(self._interrupts, 1), self._ended_by or by
@@ -357,7 +357,11 @@ class ChamberRun:
     def _stop(self, by: str) -> None:
         self._interrupts, self._ended_by = 2, by
         self._hurry.set()
-        self._parts.source.halt()
+        try:
+            self._parts.source.halt()
+        except HspcError as error:
+            self._listen("chamber", "alarm", f"the stage did not take the stop: {error}")
+            raise
 
     # ---- from outside (`chamber_control.Controlled`) -----------------------------------------------------------------
 
@@ -401,7 +405,7 @@ class ChamberRun:
         self._end(by)
 
     def stop(self, by: str) -> None:
-        """A person stops the stage now."""
+        """A person stops the stage now. Raises HspcError if the stage does not take it; the run ends all the same."""
         listed = "the list is written" if self._doing == "staying" else "no list is written"
         self._listen("chamber", "stopped", f"by {by}: the stage is halted, {listed}")
         self._stop(by)

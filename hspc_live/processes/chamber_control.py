@@ -61,7 +61,7 @@ class Controlled(Protocol):
         ...
 
     def stop(self, by: str) -> None:
-        """Halt the stage now; no list is made."""
+        """Halt the stage now; no list is made. Raises HspcError if the stage does not take it."""
         ...
 
 
@@ -106,7 +106,10 @@ async def serve(link: Link, run: Controlled) -> None:
                     drives.add(task)
                     task.add_done_callback(drives.discard)
                     continue
-                answer = _answer(name, wish, run)
+                try:
+                    answer = _answer(name, wish, run)
+                except Exception as error:  # whatever goes wrong with one wish, the next is heard: it may be STOP
+                    answer = _failed(name, error)
             link.try_send(encode(answer), to=sender)
         await asyncio.sleep(0)  # under a flood, too, the run comes to its turn
 
@@ -115,10 +118,16 @@ async def _drive(link: Link, sender: bytes, wish: DriveStage, run: Controlled) -
     name = sender.decode(errors="replace")
     try:
         answer = Answer(name, True, await run.drive(wish.x_um, wish.y_um, wish.by))
-    except HspcError as error:
-        answer = Answer(name, False, str(error), type(error).__name__)
+    except Exception as error:  # a bug, too, is told: who waits for the answer must not wait for ever
+        answer = _failed(name, error)
     with contextlib.suppress(WireError):  # the run has ended meanwhile, and its link with it
         link.try_send(encode(answer), to=sender)
+
+
+def _failed(name: str, error: Exception) -> Answer:
+    if isinstance(error, HspcError):
+        return Answer(name, False, str(error), type(error).__name__)
+    return Answer(name, False, f"{type(error).__name__}: {error}", "HspcError")
 
 
 def _answer(name: str, wish: Quick, run: Controlled) -> Answer:

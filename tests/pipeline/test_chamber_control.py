@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from hspc_live.core.errors import SettingsError, StoppedError
+from hspc_live.core.chamber import Visit
+from hspc_live.core.errors import DeviceError, SettingsError, StoppedError
 from hspc_live.processes.ask import ask
 from hspc_live.processes.chamber import ChamberRun
-from hspc_live.processes.chamber_control import run_sockets
+from hspc_live.processes.chamber_control import run_sockets, serve
+from hspc_live.processes.chamber_io import FieldSource
 from hspc_live.processes.chamber_replay import RecordedFields
 from hspc_live.processes.chamber_showing import ChamberShowing
 from hspc_live.processes.chamber_values import ChamberReport
@@ -25,7 +30,7 @@ from hspc_live.settings.chamber_run import ChamberRunSettings
 from hspc_live.settings.load import load_run_text
 from hspc_live.wire.address import running
 from hspc_live.wire.chamber_telemetry import ChamberHead, ChamberShown, Mark, unpack_chamber
-from hspc_live.wire.links import open_sub
+from hspc_live.wire.links import Link, open_sub
 from hspc_live.wire.messages import (
     Answer,
     ArmNow,
@@ -202,6 +207,10 @@ class Looked(Asked):
         if kind == "staying":
             self._driving = asyncio.get_running_loop().create_task(self._drive())
 
+    def source(self, source: FieldSource) -> FieldSource:
+        """What the run has for a stage."""
+        return source
+
     async def _drive(self) -> None:
         await self._ask(self.drives[:-1])
         while self.seen[-1].told.standing.no_driving:  # until who looks on has been told, too
@@ -211,6 +220,7 @@ class Looked(Asked):
     def run(self, *, revisit: bool = False) -> ChamberReport:
         recorder = chamber_recorder(self.settings, None, self.path, "run")
         parts, _ = build_chamber(self.settings, (recorder,))
+        parts = replace(parts, source=self.source(parts.source))
         with run_sockets() as (control, shown):
             self.address = control.address
             showing = ChamberShowing(shown, self.settings, run="run-7", engine="null", live=True)
@@ -281,6 +291,116 @@ def test_a_stop_while_the_stage_is_kept_halts_it_and_the_list_stays(tmp_path: Pa
     with pytest.raises(StoppedError, match="stopped by anna; the list had been made"):
         looked.run()
     assert looked.stayed and looked.stayed[0].cells
+
+
+class Behind:
+    """A source of fields behind which something is changed."""
+
+    def __init__(self, source: FieldSource) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+class Slow(Behind):
+    """Its stage is on its way, when a person drives it, until it is halted (or 20 s are over)."""
+
+    def __init__(self, source: FieldSource) -> None:
+        super().__init__(source)
+        self.moving, self.halted = threading.Event(), threading.Event()
+
+    def look_at(self, x_um: float, y_um: float) -> Visit:
+        self.moving.set()
+        text = "the stage was halted" if self.halted.wait(20.0) else "the stage went on"
+        raise DeviceError(text)
+
+    def halt(self) -> None:
+        self.halted.set()
+        self._source.halt()
+
+
+class CtrlC(Looked):
+    """While the stage that is kept is on its way, somebody presses Ctrl-C twice."""
+
+    slow: Slow
+
+    def source(self, source: FieldSource) -> FieldSource:
+        self.slow = Slow(source)
+        return self.slow  # type: ignore[return-value]
+
+    async def _drive(self) -> None:
+        self._driven = asyncio.create_task(self._ask([DriveStage(30.0, -20.0, "anna")]))
+        await asyncio.to_thread(self.slow.moving.wait, 20.0)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.1)
+
+
+def test_ctrl_c_ends_a_run_that_keeps_its_stage_and_twice_halts_a_stage_on_its_way(tmp_path: Path) -> None:
+    pressed = CtrlC(tmp_path, [])
+    with pytest.raises(StoppedError, match="stopped by Ctrl-C; the list had been made"):
+        pressed.run()
+    assert pressed.slow.halted.is_set() and pressed.answers[-1].text == "the stage was halted"
+    assert not any("this field" in text for _, text in pressed.said), "there is none any more"
+
+
+class Broken(Behind):
+    """A driver with a bug, and a stage that does not take a stop."""
+
+    def look_at(self, x_um: float, y_um: float) -> Visit:
+        raise ZeroDivisionError("a bug of the driver")
+
+    def halt(self) -> None:
+        raise DeviceError("the stage does not answer")
+
+
+class BrokenStage(Looked):
+    def source(self, source: FieldSource) -> FieldSource:
+        return Broken(source)  # type: ignore[return-value]
+
+
+def test_every_wish_has_an_answer_whatever_the_stage_does(tmp_path: Path) -> None:
+    looked = BrokenStage(tmp_path, [DriveStage(30.0, -20.0, "anna"), AskStatus()], last=StopNow("anna"))
+    with pytest.raises(StoppedError, match="stopped by anna"):
+        looked.run()
+    drive, status = looked.answers[2:4]
+    assert not drive.done and drive.text == "ZeroDivisionError: a bug of the driver"
+    assert status.done and json.loads(status.detail)["doing"] == "staying"
+    assert ("alarm", "the stage did not take the stop: the stage does not answer") in looked.said
+
+
+class Unstoppable:
+    """A run whose stage does not take a stop."""
+
+    def standing(self) -> dict[str, Any]:
+        return {"doing": "scan"}
+
+    def about(self) -> None:
+        return None
+
+    async def drive(self, x_um: float, y_um: float, by: str) -> str:
+        raise AssertionError
+
+    def end(self, by: str) -> None:
+        raise AssertionError
+
+    def stop(self, by: str) -> None:
+        raise DeviceError("the stage does not answer")
+
+
+def test_a_stop_that_the_stage_does_not_take_is_answered_and_so_is_the_next_wish() -> None:
+    async def both(control: Link) -> list[Answer]:
+        serving = asyncio.create_task(serve(control, Unstoppable()))
+        wishes = [StopNow("anna"), AskStatus()]
+        answers = [await asyncio.to_thread(ask, control.address, wish, 10.0) for wish in wishes]
+        serving.cancel()
+        return answers
+
+    with run_sockets() as (control, _):
+        stop, status = asyncio.run(both(control))
+    assert (stop.done, stop.text, stop.error) == (False, "the stage does not answer", "DeviceError")
+    assert status.done and json.loads(status.detail) == {"doing": "scan"}
 
 
 def test_a_replay_has_no_stage_to_drive(tmp_path: Path) -> None:
