@@ -156,7 +156,11 @@ class Door:
         self._numbers += 1
         # never the name of a dead door's worker, too: acquire would take what that one held for this one's
         known_as = f"{WORKERS.decode()}{name}-{os.getpid()}-{self._numbers}"
-        work = open_dealer(self._work_at, known_as.encode())
+        try:
+            work = open_dealer(self._work_at, known_as.encode())
+        except WireError:  # no more open files; those who are here go on
+            self._intake.refuse("too_many")
+            return  # it will say Hello again
         self._remotes[peer] = _Remote(peer, known_as, work, time.monotonic())
         self._tell(peer, self._welcome)
         self._child.say("joined", f"{known_as}, from another computer, by key {self._link.peer_key or 'none'}")

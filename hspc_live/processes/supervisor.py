@@ -2,8 +2,8 @@
 
 Startup, main loop and shutdown read top-down in `Supervisor.run`. Devices and models are opened first and everything
 that fails is reported together; then everyone is told what the others found; then all go, the camera last. A segment
-worker that dies or hangs is replaced and its frames go out once more. Any other death ends the run: disarmed, loudly,
-and never restarted silently. Ctrl-C once disarms, drains and closes; twice stops now.
+worker that dies or hangs is replaced and its frames go out once more; so is the door, even if it fails. Any other death
+ends the run: disarmed, loudly, and never restarted silently. Ctrl-C once disarms, drains and closes; twice stops now.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ class _Process:
 
 def _replaceable(name: str) -> bool:
     """Who holds nothing that matters: those who look for cells, here and, through the door, far away."""
-    return name.startswith(("segment-", "door"))
+    return name.startswith("segment-") or _is_door(name)
+
+
+def _is_door(name: str) -> bool:
+    return name.split(".")[0] == "door"
 
 
 class Supervisor:
@@ -276,6 +280,9 @@ class Supervisor:
                 case Report(body):
                     child.report = json.loads(body)
                     self._report.reports[name] = child.report or {}
+                case Failed(kind, text) if _is_door(name) and child.prepared and self._running and not self._quitting:
+                    self._listen(name, "failed", text)  # what reaches it from outside shall end no run
+                    self._report.warnings.append(f"the {name} process failed: {text}")
                 case Failed(kind, text):
                     child.failure = message
                     self._report.failures.append((name, kind, text))

@@ -116,7 +116,10 @@ class Link:
         with _lock:
             if _context is None:
                 _context = zmq.Context()
-            self._socket: zmq.Socket[bytes] = _context.socket(kind)
+            try:
+                self._socket: zmq.Socket[bytes] = _context.socket(kind)
+            except zmq.ZMQError as error:  # e.g. too many open files
+                raise WireError(f"no socket for {address}: {error}") from error
             _open.add(self)
         try:
             self._socket.set_hwm(hwm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from hspc_live.core.errors import WireError
 from hspc_live.processes.ask import ask
@@ -307,17 +309,20 @@ def test_the_frames_that_a_door_had_given_away_when_it_died_go_out_once_more(liv
     assert s["decisions_sha256"] == expected["decisions_sha256"] and s["cells"] == expected["cells"]
 
 
-def test_a_worker_that_says_hello_again_is_welcomed_again_and_keeps_a_short_name(live, replay, keys):
-    """Before it has asked for work nothing changes; afterwards it begins anew, by the name that it gives."""
+def test_a_worker_that_says_hello_again_is_welcomed_again_and_keeps_a_short_name(live, replay, keys, processes):
+    """Before it has asked for work nothing changes; afterwards it begins anew, by the name that it gives.
+
+    A door that may open no more files lets nobody in, but stays; when it may again, it does.
+    """
 
     def knock(at: str) -> None:
         own = Pass(read_secret(keys["helper"][1]), read_public(keys["rig"][0]))
         decoder = Decoder[FromDoor](FromDoor)
         name = "a-name-of-just-thirty-characters"
 
-        def welcomed() -> bool:
+        def told(kind: type[Struct]) -> bool:
             while link.wait(10.0) and (got := link.try_recv()) is not None:
-                if isinstance(decoder.decode(got[1]).message, Welcome):
+                if isinstance(decoder.decode(got[1]).message, kind):
                     return True
             return False
 
@@ -325,7 +330,16 @@ def test_a_worker_that_says_hello_again_is_welcomed_again_and_keeps_a_short_name
             for wishes in ([Hello(name)], [Hello(name)], [Offer(1), Hello(name)], [Offer(1), Hello(name)]):
                 for wish in wishes:
                     link.try_send(encode(wish))
-                answers.append(welcomed())
+                answers.append(told(Welcome))
+            pid = processes.of_role("door")
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+            for wish in (Offer(1), Hello(name), Alive()):
+                link.try_send(encode(wish))
+            answers.append(told(Unknown))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            link.try_send(encode(Hello(name)))
+            answers.append(told(Welcome))
             link.try_send(encode(Bye("going")))
 
     answers: list[bool] = []
@@ -333,7 +347,9 @@ def test_a_worker_that_says_hello_again_is_welcomed_again_and_keeps_a_short_name
     outcome = replay(live.path, *door(keys, "127.0.0.1"), listen=held)
     held.done()
     assert outcome.error is None, outcome.error
-    assert answers == [True] * 4
+    assert answers == [True] * 6
     names = [text.partition(",")[0] for text in held.texts("joined")]
-    assert len(names) == 3 and all(name.startswith("segment-a-name-") for name in names), names
-    assert sum("began anew" in text for text in held.texts("parted")) == 2
+    assert len(names) == 4 and all(name.startswith("segment-a-name-") for name in names), names
+    assert sum("began anew" in text for text in held.texts("parted")) == 3
+    assert outcome.report.reports["door"]["refused"] == {"too_many": 1}
+    assert not [kind for _, kind, _ in held.said if kind == "replaced"]

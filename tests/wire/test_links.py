@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 
@@ -414,3 +415,28 @@ def test_an_interrupt_during_a_wait_is_not_lost(folder, start):
     process.send_signal(signal.SIGINT)
     assert process.wait(5) not in (0, None)
     assert sys.platform == "win32" or process.returncode == -signal.SIGINT
+
+
+NO_MORE_FILES = """
+import resource
+from hspc_live.core.errors import WireError
+from hspc_live.wire.links import open_dealer, open_links
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+links = []
+try:
+    while len(links) < 200:
+        links.append(open_dealer("tcp://127.0.0.1:9", None))
+except WireError as error:
+    print(error)
+assert open_links() == len(links) > 10
+links.pop().close()
+open_dealer("tcp://127.0.0.1:9", None).close()
+for link in links:
+    link.close()
+"""
+
+
+def test_no_more_open_files_is_an_error_that_says_so_and_harms_no_open_link():
+    done = subprocess.run([sys.executable, "-c", NO_MORE_FILES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("no socket for tcp://127.0.0.1:9: Too many open files")
