@@ -194,7 +194,7 @@ def replay(
         settings = load_text(own, f"the settings in {recording}", overrides)
     else:
         settings = load(shipped_config("replay_rtdc"), overrides)
-    asked_for = config is not None or any(text.startswith("door.") for text in overrides)
+    asked_for = config is not None or _given("door", overrides)
     settings = _as_replay(settings, recording, workers, um_per_px, fps, door=asked_for)
     settings = resolve_gates(settings, recorded=config is None and own is not None)
     _say_gates(settings)
@@ -206,7 +206,7 @@ def replay(
         progress.print(f"note: {meant}", style="yellow")
     if loss is not None:
         progress.print(f"note: {recording}: {loss}", style="yellow", markup=False)
-    if edits and (config is not None or any(text.startswith("sort.outlets") for text in overrides)):
+    if edits and (config is not None or _given("sort.outlets", overrides)):
         edits = ()
         remarks.append("the gates that were set during the recorded run are left out: other gates were asked for")
         progress.print(f"note: {remarks[-1]}", style="yellow", markup=False)
@@ -216,6 +216,12 @@ def replay(
     outcome = execute(order, listener)
     outcome.summary["warnings"] = [*remarks, *outcome.summary["warnings"]]
     _finish(outcome, settings, 0.0, f"Replay of {recording.name}", out, as_json)
+
+
+def _given(path: str, overrides: list[str]) -> bool:
+    """Whether an override says anything of `path`: of itself, of a part, or of what holds it."""
+    keys = [text.partition("=")[0].strip() + "." for text in overrides]
+    return any(key.startswith(f"{path}.") or f"{path}.".startswith(key) for key in keys)
 
 
 def _as_replay(

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
+from hspc_live.cli.execute import Order
+from hspc_live.core.errors import HspcError
 from hspc_live.settings.shipped import shipped_config, shipped_configs
 
 RIG = shipped_config("rigs/twin_flow")
@@ -174,6 +176,22 @@ def foreign(tmp_path: Path) -> Path:
         file["events/frame"], file["events/time"] = np.arange(6), np.arange(6) / 1000
         file["events/image"] = np.full((6, 80, 120), 90, np.uint8)
     return path
+
+
+def test_a_door_asked_for_at_a_replay_opens_however_it_is_written(hspc_live, foreign, monkeypatch):
+    orders: list[Order] = []
+
+    def execute(order: Order, _: object) -> None:
+        orders.append(order)
+        raise HspcError("so far")
+
+    monkeypatch.setattr("hspc_live.cli.runs.execute", execute)
+    keys = "keys: {secret: rig.key_secret, allow: [helper.key]}"
+    whole = ("--set", f"door={{listen: 'tcp://127.0.0.1:5571', {keys}}}")
+    parts = ("--set", "door.listen=tcp://127.0.0.1:5571", "--set", f"door.keys={keys.removeprefix('keys: ')}")
+    for asked in (whole, parts, ()):
+        assert "so far" in hspc_live("replay", foreign, "--set", "engine.kind=null", *asked).err
+    assert [order.settings.door is not None for order in orders] == [True, True, False]
 
 
 def test_inspect_says_what_a_recording_holds(hspc_live, foreign):
