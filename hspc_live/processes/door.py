@@ -34,7 +34,7 @@ from hspc_live.wire.intake import Intake, Rate
 from hspc_live.wire.keys import Guard, read_guard
 from hspc_live.wire.links import Link, open_dealer, open_router, wait_any
 from hspc_live.wire.messages import WORKERS, Lease, Parted, Results, Want
-from hspc_live.wire.remote import Alive, Bye, Done, Frame, Hello, Offer, ToDoor, Unknown, Welcome, Work
+from hspc_live.wire.remote import Alive, Bye, Done, Frame, Hello, Offer, ToDoor, Unknown, Welcome, Work, printable
 from hspc_live.wire.ring import PixelRing, StaleSlot
 
 LOOP_S = 0.05
@@ -137,7 +137,7 @@ class Door:
             case Alive():
                 pass
             case Bye(why):
-                self._part(remote, f"left: {why[:80]}")
+                self._part(remote, f"left: {printable(why)}")
             case _:
                 assert_never(message)
 

@@ -24,7 +24,7 @@ from hspc_live.stages.segment import Segmenter
 from hspc_live.wire.codec import Decoder, encode
 from hspc_live.wire.keys import Pass
 from hspc_live.wire.links import Link, open_dealer
-from hspc_live.wire.remote import Alive, Bye, Done, FromDoor, Hello, Offer, Unknown, Welcome, Work
+from hspc_live.wire.remote import Alive, Bye, Done, FromDoor, Hello, Offer, Unknown, Welcome, Work, printable
 
 CREDIT = 4
 LOOP_S = 0.05
@@ -90,7 +90,7 @@ class RemoteWorker:
         match message:
             case Welcome() if self._post is None:
                 self._post = _Post(_segmenter(message))
-                self._say(f"welcome to run {message.run}")
+                self._say(f"welcome to run {printable(message.run)}")
                 self._tell(Offer(CREDIT))
             case Work() if self._post is not None:
                 self._do(self._post, message, arrays)
@@ -98,7 +98,7 @@ class RemoteWorker:
                 self._post = None
                 self._hello_at = 0.0
             case Bye(why):
-                self._over = why
+                self._over = printable(why)
             case Welcome() | Work() | Alive():
                 pass
             case _:

@@ -72,5 +72,10 @@ class Bye(Struct, frozen=True, tag="bye"):
     why: str
 
 
+def printable(text: str, most: int = 80) -> str:
+    """The first `most` characters of what somebody far away says, without those that command a terminal."""
+    return "".join(c for c in text[:most] if c.isprintable())
+
+
 ToDoor = Hello | Offer | Done | Alive | Bye
 FromDoor = Welcome | Work | Alive | Unknown | Bye

@@ -340,7 +340,7 @@ def test_a_worker_that_says_hello_again_is_welcomed_again_and_keeps_a_short_name
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
             link.try_send(encode(Hello(name)))
             answers.append(told(Welcome))
-            link.try_send(encode(Bye("going")))
+            link.try_send(encode(Bye("going\x1b[2J home\r\n")))
 
     answers: list[bool] = []
     held = Held(knock)
@@ -352,4 +352,5 @@ def test_a_worker_that_says_hello_again_is_welcomed_again_and_keeps_a_short_name
     assert len(names) == 4 and all(name.startswith("segment-a-name-") for name in names), names
     assert sum("began anew" in text for text in held.texts("parted")) == 3
     assert outcome.report.reports["door"]["refused"] == {"too_many": 1}
+    assert "left: going[2J home;" in held.texts("parted")[-1], "nothing that commands a terminal"
     assert not [kind for _, kind, _ in held.said if kind == "replaced"]
