@@ -421,7 +421,8 @@ NO_MORE_FILES = """
 import resource
 from hspc_live.core.errors import WireError
 from hspc_live.wire.links import open_dealer, open_links
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
 links = []
 try:
     while len(links) < 200:
@@ -429,7 +430,7 @@ try:
 except WireError as error:
     print(error)
 assert open_links() == len(links) > 10
-links.pop().close()
+resource.setrlimit(resource.RLIMIT_NOFILE, before)
 open_dealer("tcp://127.0.0.1:9", None).close()
 for link in links:
     link.close()
