@@ -330,8 +330,9 @@ class CtrlC(Looked):
         return self.slow  # type: ignore[return-value]
 
     async def _drive(self) -> None:
-        self._driven = asyncio.create_task(self._ask([DriveStage(30.0, -20.0, "anna")]))
-        await asyncio.to_thread(self.slow.moving.wait, 20.0)
+        while not self.slow.moving.is_set():  # a first wish may come a moment before the stage is let go
+            self._driven = asyncio.create_task(self._ask([DriveStage(30.0, -20.0, "anna")]))
+            await asyncio.to_thread(self.slow.moving.wait, 3.0)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.1)

@@ -151,7 +151,7 @@ def test_the_summary_says_what_looking_on_cost(shown, live):
     _, outcome = shown
     cost = outcome.summary["shown"]
     assert cost["messages"] > 5 and 0 < cost["busy_ns"] / cost["messages"] < 1e9
-    assert live.summary["shown"] == {"messages": 0, "without_picture": 0, "busy_ns": 0}, (
+    assert live.summary["shown"] == {"messages": 0, "without_picture": 0, "busy_ns": 0, "refused": 0}, (
         "nobody looked, nothing was made"
     )
 
