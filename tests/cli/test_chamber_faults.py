@@ -8,25 +8,14 @@ from pathlib import Path
 
 import pytest
 
-SMALL = """
-mode: chamber
-name: small-chamber
-camera:
-  twin: {seed: 5, height_px: 576, width_px: 576, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
-engine: {kind: "null"}
-sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
-chamber:
-  tiling: {area: {kind: rectangle, x0_um: -160, y0_um: -160, width_um: 320, height_um: 320}}
-  picking: {clear_um: 5}
-second_visit: {after_s: 60}
-"""
+from chambers import MEASURED
 
 
 @pytest.fixture
 def rough(hspc_live, tmp_path: Path):
     """Runs a small chamber under one fault; gives exit code, the JSON and stderr."""
     config, plan = tmp_path / "chamber.yaml", tmp_path / "plan.yaml"
-    config.write_text(SMALL)
+    config.write_text(MEASURED)
 
     def run(fault: str, *options: object):
         plan.write_text(f"faults: [{fault}]\n")

@@ -258,3 +258,26 @@ def start() -> Iterator[Callable[..., Command]]:
         for stream in (command.process.stdout, command.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@pytest.fixture
+def screen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the operator's window over a connection, or over results; it is closed at the end."""
+    request.getfixturevalue("qtbot")
+    from PySide6.QtCore import QSettings
+
+    from hspc_live.view.window import Window
+
+    opened: list[Window] = []
+
+    def make(connection: Any) -> Window:
+        settings = QSettings(str(tmp_path / "view.ini"), QSettings.Format.IniFormat)
+        window = Window(connection, reports=tmp_path / "reports", settings=settings)
+        window.show()
+        opened.append(window)
+        return window
+
+    yield make
+    for window in opened:
+        window.close()
+        window.deleteLater()

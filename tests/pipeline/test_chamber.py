@@ -10,21 +10,9 @@ from typing import Any
 
 import pytest
 
+from chambers import MEASURED
 from hspc_live.report.picking_list import read_picking_list
 from hspc_live.settings.shipped import shipped_config
-
-SMALL = """
-mode: chamber
-name: small-chamber
-camera:
-  twin: {seed: 5, height_px: 576, width_px: 576, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
-engine: {kind: "null"}
-sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
-chamber:
-  tiling: {area: {kind: rectangle, x0_um: -160, y0_um: -160, width_um: 320, height_um: 320}}
-  picking: {clear_um: 5}
-second_visit: {after_s: 60}
-"""
 
 Start = Callable[..., Any]
 
@@ -32,7 +20,7 @@ Start = Callable[..., Any]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("chamber") / "chamber.yaml"
-    file.write_text(SMALL)
+    file.write_text(MEASURED)
     return file
 
 

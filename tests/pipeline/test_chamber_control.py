@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from chambers import GIVEN
 from hspc_live.core.chamber import Visit
 from hspc_live.core.errors import DeviceError, SettingsError, StoppedError
 from hspc_live.processes.ask import ask
@@ -45,20 +46,6 @@ from hspc_live.wire.messages import (
 )
 from hspc_live.wiring_chamber import build_chamber, chamber_recorder
 
-SMALL = """
-mode: chamber
-name: small-chamber
-camera:
-  twin: {seed: 5, height_px: 512, width_px: 512, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
-calibration: {kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}
-engine: {kind: "null"}
-sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
-chamber:
-  tiling: {area: {kind: rectangle, x0_um: -160, y0_um: -160, width_um: 320, height_um: 320}}
-  picking: {clear_um: 5}
-second_visit: {after_s: 60}
-"""
-
 Start = Callable[..., Any]
 
 
@@ -72,7 +59,7 @@ LARGE = (
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("chamber") / "chamber.yaml"
-    file.write_text(SMALL)
+    file.write_text(GIVEN)
     return file
 
 
@@ -80,7 +67,7 @@ class Asked:
     """A run with a recording; somebody sends `wishes` once `at` has been said."""
 
     def __init__(self, tmp_path: Path, wishes: list[Any], at: tuple[str, str], *overrides: str) -> None:
-        settings = load_run_text(SMALL, "small chamber", overrides)
+        settings = load_run_text(GIVEN, "small chamber", overrides)
         assert isinstance(settings, ChamberRunSettings)
         self.settings, self.wishes, self.at = settings, wishes, at
         self.path = tmp_path / "recording.h5"
@@ -308,7 +295,7 @@ class Slow(Behind):
 
     def __init__(self, source: FieldSource) -> None:
         super().__init__(source)
-        self.moving, self.halted = threading.Event(), threading.Event()
+        self.moving, self.halted, self.answered = threading.Event(), threading.Event(), threading.Event()
 
     def look_at(self, x_um: float, y_um: float) -> Visit:
         self.moving.set()
@@ -318,6 +305,10 @@ class Slow(Behind):
     def halt(self) -> None:
         self.halted.set()
         self._source.halt()
+
+    def close(self) -> None:
+        self.answered.wait(5.0)  # who asked is in the run's own loop here, and would go with it
+        self._source.close()
 
 
 class CtrlC(Looked):
@@ -330,9 +321,9 @@ class CtrlC(Looked):
         return self.slow  # type: ignore[return-value]
 
     async def _drive(self) -> None:
-        while not self.slow.moving.is_set():  # a first wish may come a moment before the stage is let go
-            self._driven = asyncio.create_task(self._ask([DriveStage(30.0, -20.0, "anna")]))
-            await asyncio.to_thread(self.slow.moving.wait, 3.0)
+        self._driven = asyncio.create_task(self._ask([DriveStage(30.0, -20.0, "anna")]))
+        self._driven.add_done_callback(lambda _: self.slow.answered.set())
+        await asyncio.to_thread(self.slow.moving.wait, 20.0)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.1)

@@ -10,37 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QSettings, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMessageBox
 
 from hspc_live.processes.ask import ask
 from hspc_live.view.connection import Bond, Connection
 from hspc_live.view.sort_panel import me
-from hspc_live.view.window import Window
 from hspc_live.wire.messages import EndRun
 
 from .conftest import Command
 
 PATIENCE_MS = 120_000
 CLOCK = "sort.timing.max_clock_error_ms=50"  # a busy machine knows the clock of a process only roughly
-
-
-@pytest.fixture
-def screen(qtbot, tmp_path: Path) -> Iterator[Callable[..., Window]]:
-    """Opens the window over a connection; it is closed at the end."""
-    opened: list[Window] = []
-
-    def make(connection: Connection) -> Window:
-        settings = QSettings(str(tmp_path / "view.ini"), QSettings.Format.IniFormat)
-        window = Window(connection, reports=tmp_path / "reports", settings=settings)
-        window.show()
-        opened.append(window)
-        return window
-
-    yield make
-    for window in opened:
-        window.close()
-        window.deleteLater()
 
 
 @pytest.fixture

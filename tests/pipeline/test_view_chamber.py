@@ -4,55 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QPointF, QSettings, Qt
+from PySide6.QtCore import QPointF, Qt
 from PySide6.QtWidgets import QMessageBox
 
+from chambers import GIVEN
 from hspc_live.view.connection import Bond, Connection
 from hspc_live.view.past import FinishedChamber
 from hspc_live.view.window import Window
 
 PATIENCE_MS = 60_000
-CHAMBER = """
-mode: chamber
-name: small-chamber
-camera:
-  twin: {seed: 5, height_px: 512, width_px: 512, width_mm: 0.42, height_mm: 0.42, density_per_mm2: 700}
-calibration: {kind: given, x_per_px: [0.25, 0.0], y_per_px: [0.0, 0.25]}
-engine: {kind: "null"}
-sort: {outlets: [{name: all, gate: {kind: score, class_name: LT-HSC}}]}
-chamber:
-  tiling: {area: {kind: rectangle, x0_um: -160, y0_um: -160, width_um: 320, height_um: 320}}
-  picking: {clear_um: 5}
-second_visit: {after_s: 60}
-"""
-
-
-@pytest.fixture
-def screen(qtbot, tmp_path: Path) -> Iterator[Callable[..., Window]]:
-    opened: list[Window] = []
-
-    def make(connection: Connection | FinishedChamber) -> Window:
-        settings = QSettings(str(tmp_path / "view.ini"), QSettings.Format.IniFormat)
-        window = Window(connection, reports=tmp_path / "reports", settings=settings)
-        window.show()
-        opened.append(window)
-        return window
-
-    yield make
-    for window in opened:
-        window.close()
-        window.deleteLater()
 
 
 @pytest.fixture
 def begin(start, tmp_path: Path) -> Callable[..., tuple[object, str]]:
     """Starts a chamber run and gives it with its control address."""
     config = tmp_path / "chamber.yaml"
-    config.write_text(CHAMBER)
+    config.write_text(GIVEN)
 
     def make(*arguments: str):
         run = start("run", config, "--revisit", "--out", tmp_path / "out", *arguments)
