@@ -406,7 +406,7 @@ class ChamberRun:
 
     def stop(self, by: str) -> None:
         """A person stops the stage now. Raises HspcError if the stage does not take it; the run ends all the same."""
-        listed = "the list is written" if self._doing == "staying" else "no list is written"
+        listed = "the list is made" if self._doing in ("report", "staying") else "no list is written"
         self._listen("chamber", "stopped", f"by {by}: the stage is halted, {listed}")
         self._stop(by)
 

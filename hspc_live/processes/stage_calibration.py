@@ -86,7 +86,7 @@ class StageCalibration:
 def calibrate_stage(
     stage: Stage, camera: SnapCamera, settings: ChamberRunSettings, date: str, at: Point | None = None
 ) -> StageCalibration:
-    """Measure around `at`, or where the stage stands; afterwards it stands there again. Closes the devices.
+    """Measure around `at`, or where the stage stands; once that is done it stands there again. Closes the devices.
 
     Raises SettingsError before anything moves for a way beyond the limits; AffineError for a fit that must not be used
     (too little to see, moves along one line, stage and picture that disagree); DeviceError.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -352,7 +353,7 @@ class Supervisor:
             if child.report is not None or name in self._lost:
                 continue
             if child.failure is None:
-                self._report.died[name.split("-")[0]] += 1
+                self._report.died[re.split(r"[-.]", name)[0]] += 1  # the role: segment-1.2, door.1
             if restart and _replaceable(name) and child.failure is None:
                 if not self._replace(name):
                     return False
