@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hspc_live.core.crop import CropGeometry
+from hspc_live.core.errors import WireError
 from hspc_live.core.values import FrameResult, Pixels
 from hspc_live.processes.child import Child
 from hspc_live.processes.facts import camera_info
@@ -101,7 +102,10 @@ class Worker:
 
 
 async def segment(child: Child) -> dict[str, Any]:
-    """Report ready; with the camera's facts and the model's geometry attach to the ring; work until told to quit."""
+    """Report ready; with the camera's facts and the model's geometry attach to the ring; work until told to quit.
+
+    One that starts in the place of another may find that the run is over: it has nothing to do, which is no failure.
+    """
     cv2.setNumThreads(1)
     facts = await child.ready()
     info = camera_info(facts["acquire"])
@@ -109,7 +113,15 @@ async def segment(child: Child) -> dict[str, Any]:
     settings = child.plan.settings
     window_px = settings.record.window_px if child.plan.recording else 0
     segmenter = Segmenter(settings.segment, info.um_per_px, info.modality, geometry, window_px)
-    ring = PixelRing.attach(Path(facts["acquire"]["ring"]))
+    path = Path(facts["acquire"]["ring"])
+    try:
+        ring = PixelRing.attach(path)
+    except WireError:
+        if path.exists():
+            raise
+        # acquire made it before anybody was told of it, and takes it away when every frame is done with
+        child.say("too_late", "the run came to its end while it was starting")
+        return {"frames": 0, "stale": 0, "busy_ns": 0}
     worker = Worker(child, segmenter, ring, facts["acquire"]["address"], facts["sort"]["address"])
     try:
         await child.prepared()
